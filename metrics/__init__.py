@@ -1,0 +1,1 @@
+"""Numbers: additive facts in, metrics, comparisons and Prometheus families out."""

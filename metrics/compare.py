@@ -1,0 +1,161 @@
+"""Comparing: a snapshot to each variant's metrics, and to each treatment's standing against the control.
+
+What needs labels is computed from mature cohorts, everything else from all that arrived. Pure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from metrics import uncertainty
+from metrics.advantage import Advantage, Standing, advantage, standing
+from metrics.catalogue import CATALOGUE
+from metrics.confusion import Confusion
+from metrics.experiment import Experiment
+from metrics.ledger import Ledger
+from metrics.snapshot import Snapshot
+from metrics.uncertainty import Difference, Estimate
+from metrics.value import (
+    NetBusinessValue,
+    Recommendation,
+    net_business_value,
+    recommendation,
+)
+
+
+QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One treatment against the control, over all mature cohorts; None for what cannot be known."""
+
+    treatment: str
+    differences: Mapping[str, Difference | None]
+    """Treatment minus control, by metric."""
+    net_business_value: Difference | None
+    parts: NetBusinessValue
+    advantage: Advantage | None
+    standing: Standing
+    recommendation: Recommendation
+
+
+def confusion_of(ledger: Ledger, experiment: Experiment) -> Confusion:
+    """The confusion counts of a mature ledger under the experiment's label policy."""
+    return Confusion.of(ledger.cells, experiment.labels)
+
+
+def estimate(metric: str, ledger: Ledger, experiment: Experiment) -> Estimate | None:
+    """A metric of one variant (see `metrics.catalogue`); None when undefined or not knowable.
+
+    Quantiles come without a variance. Labelled metrics expect a mature ledger.
+    """
+    known = CATALOGUE[metric]
+    q = experiment.q
+    if (known.priced and q is None) or (
+        known.every_label and experiment.labels.observed == "acted"
+    ):
+        return None
+    if metric in QUANTILES:
+        (value,) = ledger.latency.quantiles(QUANTILES[metric])
+        return None if value is None else Estimate(value, None)
+    if metric == "error_rate":
+        return uncertainty.share(ledger.errors, ledger.predictions)
+    if metric == "selection_rate":
+        return uncertainty.share(ledger.acted, ledger.predictions)
+    if metric == "latency_mean_ms":
+        return uncertainty.mean_latency_ms(ledger.moments)
+    confusion = confusion_of(ledger, experiment)
+    if metric == "rap" and q is not None:
+        return uncertainty.rap(confusion, q)
+    if metric == "roi" and q is not None:
+        return uncertainty.roi(confusion, q)
+    if metric == "profit_per_prediction" and q is not None:
+        return uncertainty.profit_per_prediction(confusion, q)
+    if metric == "net_business_value":
+        return _business_value(ledger, experiment)
+    plain = getattr(uncertainty, metric)
+    found: Estimate | None = plain(confusion)
+    return found
+
+
+def _business_value(ledger: Ledger, experiment: Experiment) -> Estimate | None:
+    confusion = confusion_of(ledger, experiment)
+    return uncertainty.business_value(confusion, ledger.moments, experiment.business_value)
+
+
+def metrics_of(
+    label_free: Ledger, mature: Ledger, experiment: Experiment
+) -> dict[str, float | None]:
+    """Every metric that one variant has by itself."""
+    values: dict[str, float | None] = {}
+    for name, metric in CATALOGUE.items():
+        if not metric.relative_only:
+            found = estimate(name, mature if metric.labelled else label_free, experiment)
+            values[name] = None if found is None else found.value
+    return values
+
+
+def compare(
+    experiment: Experiment, snapshot: Snapshot, harmed: frozenset[str]
+) -> dict[str, Comparison]:
+    """Each treatment against the control; `harmed` are the treatments with a breached guardrail."""
+    control = snapshot.variants[experiment.control].mature
+    return {
+        treatment: _compare(
+            treatment, snapshot.variants[treatment].mature, control, experiment, harmed
+        )
+        for treatment in experiment.treatments
+    }
+
+
+def _compare(
+    treatment: str,
+    ours: Ledger,
+    theirs: Ledger,
+    experiment: Experiment,
+    harmed: frozenset[str],
+) -> Comparison:
+    differences = {
+        name: uncertainty.difference(
+            estimate(name, ours, experiment), estimate(name, theirs, experiment)
+        )
+        for name, metric in CATALOGUE.items()
+        if name not in QUANTILES and not metric.relative_only
+    }
+    value = uncertainty.difference(
+        _business_value(ours, experiment), _business_value(theirs, experiment)
+    )
+    if experiment.labels.observed == "acted":
+        value = None
+    rap = differences["rap"]
+    return Comparison(
+        treatment,
+        differences,
+        value,
+        _parts(differences, experiment),
+        _advantage(ours, theirs, experiment),
+        standing(rap.lower if rap else None, rap.upper if rap else None),
+        recommendation(value.lower if value else None, harm=treatment in harmed),
+    )
+
+
+def _advantage(ours: Ledger, theirs: Ledger, experiment: Experiment) -> Advantage | None:
+    if experiment.labels.observed == "acted":
+        return None
+    mine, control = confusion_of(ours, experiment), confusion_of(theirs, experiment)
+    return advantage(mine, control, experiment.reference_precision)
+
+
+def _parts(
+    differences: Mapping[str, Difference | None], experiment: Experiment
+) -> NetBusinessValue:
+    def change(metric: str, scale: float) -> float | None:
+        found = differences[metric]
+        return None if found is None else scale * found.estimate
+
+    return net_business_value(
+        change("accuracy", 100),
+        change("latency_mean_ms", 1),
+        change("error_rate", 100),
+        experiment.business_value,
+    )

@@ -1,0 +1,182 @@
+"""The reader: ledgers in Redis to snapshots. This module does I/O.
+
+Each read fetches only what was touched since the one before: the indexes list every ledger by the number
+of the commit that last wrote it. Ledgers of the shards are added up here.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis.asyncio
+
+from metrics.experiment import Experiment
+from metrics.layout import (
+    INDEXES,
+    RETENTION,
+    Keys,
+    Kind,
+    Meta,
+    PaneName,
+    decode_meta,
+    shards_key,
+)
+from metrics.ledger import Ledger, total
+from metrics.snapshot import Fleet, Snapshot, VariantFacts
+
+
+@dataclass(slots=True)
+class _Shard:
+    """What was read of one shard."""
+
+    meta: Meta = field(default_factory=Meta)
+    ledgers: dict[PaneName, Ledger] = field(default_factory=dict)
+    pending: int = 0
+    waiting: int = 0
+
+
+class _Variant:
+    """The ledgers of one variant, added up over shards, kept up to date name by name."""
+
+    def __init__(self) -> None:
+        self.panes: dict[Kind, dict[int, Ledger]] = {kind: {} for kind in Kind}
+        self._settled, self._settled_to = Ledger(), 0
+
+    def put(self, name: PaneName, ledger: Ledger) -> None:
+        """Replace one ledger."""
+        self.panes[name.kind][name.start] = ledger
+        if name.kind is Kind.MATURE and name.start < self._settled_to:
+            self._settled, self._settled_to = Ledger(), 0  # rebuilt from the log: add up again
+
+    def drop_before(self, watermark: int) -> None:
+        """Forget the panes that the workers have deleted."""
+        for kind, retention in RETENTION.items():
+            panes = self.panes[kind]
+            for start in [start for start in panes if start < watermark - retention]:
+                del panes[start]
+
+    def facts(self, matured: int, cohort: int) -> VariantFacts:
+        """An immutable view; cohorts that are complete are added up only once."""
+        cohorts = self.panes[Kind.MATURE]
+        settled_to = matured - cohort
+        fresh = [start for start in cohorts if self._settled_to <= start < settled_to]
+        if settled_to > self._settled_to:
+            self._settled = total([self._settled, *(cohorts[start] for start in fresh)])
+            self._settled_to = settled_to
+        rest = (ledger for start, ledger in cohorts.items() if start >= self._settled_to)
+        return VariantFacts(
+            self.panes[Kind.TOTAL].get(0, Ledger()),
+            self.panes[Kind.FINE],
+            self.panes[Kind.COARSE],
+            cohorts,
+            total([self._settled, *rest]),
+        )
+
+
+class Reader:
+    """Reads the configured experiments of one deployment."""
+
+    def __init__(self, client: "redis.asyncio.Redis", deployment: str) -> None:
+        self._client, self._deployment = client, deployment
+        self._shards: dict[int, _Shard] = {}
+        self._variants: dict[tuple[str, str], _Variant] = {}
+
+    async def read(self, experiments: Iterable[Experiment]) -> Fleet:
+        """The state of the store now. Raises redis.exceptions.RedisError when it cannot be read."""
+        members = await self._client.smembers(shards_key(self._deployment))
+        changed: set[PaneName] = set()
+        for number in sorted(int(member) for member in members):
+            changed |= await self._read_shard(number)
+        self._add_up(changed)
+        shards = [shard for shard in self._shards.values() if shard.meta.seq]
+        tallies: Counter[str] = Counter()
+        for shard in shards:
+            tallies.update(shard.meta.tallies)
+        return Fleet(
+            {experiment.name: self._snapshot(experiment, shards) for experiment in experiments},
+            tallies,
+            sum(shard.waiting for shard in shards),
+            sum(shard.pending for shard in shards),
+            len(shards),
+        )
+
+    async def _read_shard(self, number: int) -> set[PaneName]:
+        """Fetch what was touched; returns the names of the ledgers that changed."""
+        keys = Keys(self._deployment, number)
+        shard = self._shards.setdefault(number, _Shard())
+        async with self._client.pipeline(transaction=True) as pipe:
+            pipe.get(keys.meta)
+            pipe.hlen(keys.pending)
+            pipe.hlen(keys.early)
+            for index in INDEXES:
+                pipe.zrangebyscore(keys.touched(index), f"({shard.meta.seq}", "+inf")
+            meta, shard.pending, shard.waiting, *touched = await pipe.execute()
+        fresh = decode_meta(meta)
+        changed: set[PaneName] = set()
+        known = shard.meta
+        if known.seq and (fresh.seq < known.seq or fresh.lineage != known.lineage):
+            # The store lost commits or was flushed: nothing that was read before is certain.
+            changed = set(shard.ledgers)
+            shard.ledgers.clear()
+            shard.meta = Meta()
+            return changed | await self._read_shard(number) if fresh.seq else changed
+        shard.meta = fresh
+        names = [PaneName.parse(name.decode()) for group in touched for name in group]
+        if names:
+            values: list[Any] = await self._client.mget([keys.ledger(str(name)) for name in names])
+            for name, packed in zip(names, values, strict=True):
+                if packed is not None:
+                    shard.ledgers[name] = Ledger.unpack(packed)
+        return changed | set(names)
+
+    def _add_up(self, changed: Iterable[PaneName]) -> None:
+        for name in changed:
+            variant = self._variants.setdefault((name.experiment, name.variant), _Variant())
+            parts = [s.ledgers[name] for s in self._shards.values() if name in s.ledgers]
+            variant.put(name, total(parts))
+
+    def _snapshot(self, experiment: Experiment, shards: list[_Shard]) -> Snapshot:
+        metas = [shard.meta for shard in shards]
+        watermark = _least(meta.watermark for meta in metas)
+        matured = _least(meta.matured.get(experiment.name) for meta in metas)
+        cohort = int(experiment.labels.cohort)
+        if watermark is not None:
+            for shard in shards:
+                _drop_expired(shard, watermark)
+        facts = {}
+        for name in experiment.variants:
+            variant = self._variants.setdefault((experiment.name, name), _Variant())
+            if watermark is not None:
+                variant.drop_before(watermark)
+            facts[name] = variant.facts(matured or 0, cohort)
+        return Snapshot(
+            experiment.name,
+            facts,
+            watermark,
+            matured,
+            _greatest(meta.last_prediction.get(experiment.name) for meta in metas),
+            _greatest(meta.last_outcome for meta in metas),
+            _greatest(meta.complete_since for meta in metas),
+        )
+
+
+def _drop_expired(shard: _Shard, watermark: int) -> None:
+    old = [
+        name
+        for name in shard.ledgers
+        if name.kind in RETENTION and name.start < watermark - RETENTION[name.kind]
+    ]
+    for name in old:
+        del shard.ledgers[name]
+
+
+def _least(values: Iterable[int | None]) -> int | None:
+    """The smallest, None if any is unknown or there is none."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return min(known) if known and len(known) == len(found) else None
+
+
+def _greatest(values: Iterable[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
