@@ -1,0 +1,1 @@
+"""Events in, ledgers out: decode, join, fold and commit, exactly once."""

@@ -1,0 +1,80 @@
+"""What one fetch gave for one partition, and what became of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from stream.events import Event
+
+
+Headers = Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive records of one partition of one topic, as parallel sequences.
+
+    The log may have holes (compaction, transaction markers), so a batch says itself from which offset
+    it continues (`position`) and from which the next one will (`next_position`).
+    """
+
+    topic: str
+    shard: int
+    position: int
+    next_position: int
+    offsets: Sequence[int] = ()
+    arrivals: Sequence[int] = ()
+    """Epoch milliseconds, the broker's timestamp of each record."""
+    values: Sequence[bytes] = ()
+    headers: Sequence[Headers] | None = None
+    events: Sequence[Event] | None = None
+    """The decoded values, where the source had to decode them anyway."""
+    complete_to: int | None = None
+    """The partition was read to its end at this time: no record with an earlier arrival will come."""
+    log_start: int = 0
+    """The first offset that the log still has."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def part(self, start: int, stop: int) -> "Batch":
+        """Records `start` to `stop`, as a batch that continues where the records before it end."""
+        last = stop >= len(self)
+        return Batch(
+            self.topic,
+            self.shard,
+            self.position if start == 0 else self.offsets[start],
+            self.next_position if last else self.offsets[stop],
+            self.offsets[start:stop],
+            self.arrivals[start:stop],
+            self.values[start:stop],
+            None if self.headers is None else self.headers[start:stop],
+            None if self.events is None else self.events[start:stop],
+            self.complete_to if last else None,
+            self.log_start,
+        )
+
+
+class DeadLetter(NamedTuple):
+    """A record that was not usable, with all that is needed to look at it and to send it again."""
+
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    value: bytes
+
+
+@dataclass(slots=True)
+class BatchReport:
+    """What one call of `process` did."""
+
+    tallies: dict[str, int] = field(default_factory=dict)
+    """Events by result: accepted, duplicate, late, ignored, unmatched, rejected:<reason>."""
+    commits: int = 0
+    conflicts: int = 0
+    trimmed: int = 0
+    """Records that had been counted before."""
+    rewind: dict[str, int] | None = None
+    """The store is behind this batch: nothing was counted; continue each topic from these offsets."""

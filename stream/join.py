@@ -1,0 +1,150 @@
+"""Joining: screened events and what is stored about their ids, to the changes they cause. Pure.
+
+Whether a label counts is a property of the two records alone (their times and arrivals), so that any
+replay, any cut into batches and any interleaving of two topics gives the same answer:
+
+- an outcome and a prediction meet when the prediction arrived at most `early_for` after the outcome and
+  the outcome arrived while the prediction was remembered;
+- the label counts when the outcome's time is within the horizon and its arrival within horizon + grace;
+- the first that counts wins, later ones are duplicates.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stream.rows import (
+    ACTUAL,
+    EARLY_STRUCT,
+    FLAG_SHIFT,
+    LABELLED,
+    ROW_STRUCT,
+    TIME_MASK,
+)
+from stream.screen import Screened, ScreenedOutcome, ScreenedPrediction, Spec, SpecTable
+
+
+_LABELLED_BIT = LABELLED << FLAG_SHIFT
+_ACTUAL_BIT = ACTUAL << FLAG_SHIFT
+
+
+@dataclass(slots=True)
+class Joined:
+    """The changes that a batch causes, not yet written anywhere."""
+
+    pending: dict[bytes, bytes] = field(default_factory=dict)
+    """Rows to write, by digest."""
+    early: dict[bytes, bytes] = field(default_factory=dict)
+    """Outcomes that came first, to write by digest."""
+    early_gone: list[bytes] = field(default_factory=list)
+    """Outcomes that met their prediction; to delete before `early` is written."""
+    new: list[ScreenedPrediction] = field(default_factory=list)
+    labelled: list[bytes] = field(default_factory=list)
+    """Rows that got their label, with it."""
+    labelled_at: list[int] = field(default_factory=list)
+    """When prediction and outcome were both there."""
+    waiting: list[ScreenedOutcome] = field(default_factory=list)
+    tallies: Counter[str] = field(default_factory=Counter)
+    stop: int | None = None
+    """Index of the record at which joining stopped, at a reused id (see `Joiner`)."""
+
+
+class Joiner:
+    """Joins the usable events of one batch, in order.
+
+    `stored` and `stored_early` hold what Redis has about the batch's digests. An id that comes again
+    after it should have been forgotten stops the joiner (`Joined.stop`): the caller commits what came
+    before, sweeps up to that arrival, and goes on; with `reuse_waits` unset it counts as a duplicate.
+    """
+
+    def __init__(
+        self,
+        specs: SpecTable,
+        stored: Mapping[bytes, bytes],
+        stored_early: Mapping[bytes, bytes],
+        early_for: int,
+    ) -> None:
+        self._by_slot = specs.by_slot
+        self._rows = dict(stored)
+        self._early = dict(stored_early)
+        self._early_for = early_for
+        self.reuse_waits = True
+        self._out = Joined()
+
+    def join(self, events: Sequence[Screened]) -> Joined:
+        """All changes that `events` cause."""
+        for event in events:
+            if type(event) is ScreenedOutcome:
+                self._outcome(event)
+            elif not self._prediction(event):  # type: ignore[arg-type]  # there are only two kinds
+                self._out.stop = event.record
+                break
+        return self._out
+
+    def _prediction(self, event: ScreenedPrediction) -> bool:
+        """Take one prediction; False when its id has to be forgotten first."""
+        key, out = event.digest, self._out
+        stored = self._rows.get(key)
+        if stored is not None:
+            arrival = ROW_STRUCT.unpack(stored)[0]
+            if self.reuse_waits and event.arrival > arrival + event.spec.remembered:
+                return False
+            out.tallies["duplicate"] += 1
+            return True
+        out.tallies["predictions"] += 1
+        out.new.append(event)
+        self._rows[key] = out.pending[key] = event.row
+        early = self._early.get(key)
+        if early is not None:
+            arrival, time, actual = EARLY_STRUCT.unpack(early)
+            if event.arrival <= arrival + self._early_for:
+                del self._early[key]
+                out.early.pop(key, None)
+                out.early_gone.append(key)
+                self._label(key, event.row, event.spec, arrival, time, actual=bool(actual))
+        return True
+
+    def _outcome(self, event: ScreenedOutcome) -> None:
+        key, stored = event.digest, self._rows.get(event.digest)
+        if stored is not None:
+            arrival, _, _, _, slot = ROW_STRUCT.unpack(stored)
+            spec = self._by_slot.get(slot)
+            if spec is None:  # its experiment is no longer configured
+                self._out.tallies["ignored"] += 1
+                return
+            if arrival - self._early_for <= event.arrival <= arrival + spec.remembered:
+                self._label(key, stored, spec, event.arrival, event.time, actual=event.actual)
+                return
+        self._wait(event)
+
+    def _label(
+        self, key: bytes, row: bytes, spec: Spec, arrival: int, time: int, *, actual: bool
+    ) -> None:
+        out = self._out
+        predicted_at, time_and_flags, latency, weight, slot = ROW_STRUCT.unpack(row)
+        if time_and_flags & _LABELLED_BIT:
+            out.tallies["duplicate"] += 1
+            return
+        in_time = time <= (time_and_flags & TIME_MASK) + spec.horizon
+        if not in_time or arrival > predicted_at + spec.wait:
+            out.tallies["late"] += 1
+            return
+        out.tallies["outcomes"] += 1
+        time_and_flags |= _LABELLED_BIT | (_ACTUAL_BIT if actual else 0)
+        row = ROW_STRUCT.pack(predicted_at, time_and_flags, latency, weight, slot)
+        self._rows[key] = out.pending[key] = row
+        out.labelled.append(row)
+        out.labelled_at.append(max(predicted_at, arrival))
+
+    def _wait(self, event: ScreenedOutcome) -> None:
+        """Keep an outcome whose prediction is not known (yet)."""
+        out, key = self._out, event.digest
+        waiting = self._early.get(key)
+        if waiting is not None:
+            if event.arrival <= EARLY_STRUCT.unpack(waiting)[0] + self._early_for:
+                out.tallies["duplicate"] += 1
+                return
+            out.tallies["unmatched"] += 1  # the one that waited has waited long enough
+        packed = EARLY_STRUCT.pack(event.arrival, event.time, event.actual)
+        self._early[key] = out.early[key] = packed
+        out.waiting.append(event)

@@ -1,0 +1,193 @@
+"""Screening: decoded events to rows and early entries, before anything is looked up.
+
+What is decided here depends on the event and the settings alone, so a retry need not decide it again.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from metrics.confusion import WEIGHT_UNIT
+from metrics.experiment import Experiment
+from metrics.moments import LATENCY_CAP, LATENCY_UNIT_MS
+from stream.events import Event, Outcome, Prediction, Rejected, epoch_ms
+from stream.rows import (
+    ACTED,
+    ERROR,
+    FLAG_SHIFT,
+    PREDICTED,
+    ROW_STRUCT,
+    TIME_MASK,
+    TIMED,
+    digest,
+    slot_of,
+)
+
+
+UNITS_PER_MS = 1 / LATENCY_UNIT_MS
+MAX_ID_BYTES = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What the joiner has to know of one experiment."""
+
+    experiment: Experiment
+    slots: dict[str, int]
+    horizon: int
+    wait: int
+    remembered: int
+    weight_cap: int
+    weighted: bool
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "Spec":
+        """Flatten the declaration for the path of every event."""
+        labels = experiment.labels
+        return cls(
+            experiment,
+            {variant: slot_of(experiment.name, variant) for variant in experiment.variants},
+            int(labels.horizon),
+            labels.wait,
+            labels.remembered,
+            round(experiment.weight_cap * WEIGHT_UNIT),
+            labels.observed == "explored",
+        )
+
+
+class SpecTable:
+    """The configured experiments by name, and by the slot of each of their variants."""
+
+    def __init__(self, experiments: Iterable[Experiment]) -> None:
+        self.by_name = {experiment.name: Spec.of(experiment) for experiment in experiments}
+        self.by_slot: dict[int, Spec] = {}
+        self.variant_of: dict[int, str] = {}
+        for spec in self.by_name.values():
+            for variant, slot in spec.slots.items():
+                if slot in self.by_slot:
+                    raise ValueError(
+                        f"variant {variant!r} of experiment {spec.experiment.name!r} and"
+                        f" {self.variant_of[slot]!r} of {self.by_slot[slot].experiment.name!r} share"
+                        " a checksum; rename one of them"
+                    )
+                self.by_slot[slot], self.variant_of[slot] = spec, variant
+        self.cohorts = {
+            slot: int(spec.experiment.labels.cohort) for slot, spec in self.by_slot.items()
+        }
+
+
+class ScreenedPrediction(NamedTuple):
+    """A usable prediction: its packed row and what only its arrival pane keeps."""
+
+    record: int
+    """Its number in the batch."""
+    digest: bytes
+    arrival: int
+    row: bytes
+    latency_ms: float
+    score: float
+    spec: Spec
+
+
+class ScreenedOutcome(NamedTuple):
+    """A usable outcome."""
+
+    record: int
+    """Its number in the batch."""
+    digest: bytes
+    arrival: int
+    time: int
+    actual: bool
+
+
+Screened = ScreenedPrediction | ScreenedOutcome
+
+
+@dataclass(slots=True)
+class Screening:
+    """The usable events of a batch in order, and what became of the others."""
+
+    usable: list[Screened] = field(default_factory=list)
+    ignored: list[int] = field(default_factory=list)
+    rejected: list[tuple[int, Rejected]] = field(default_factory=list)
+    """Index in the batch, and why."""
+
+
+def screen(events: Sequence[Event], arrivals: Sequence[int], specs: SpecTable) -> Screening:
+    """Sort the events of one batch into usable, ignored and rejected."""
+    screening = Screening()
+    usable, ignored, rejected = screening.usable, screening.ignored, screening.rejected
+    by_name = specs.by_name
+    for index, event in enumerate(events):
+        if type(event) is Prediction:
+            spec = by_name.get(event.experiment)
+            if spec is None:
+                ignored.append(index)
+                continue
+            found: Screened | Rejected = _prediction(index, event, arrivals[index], spec)
+        elif type(event) is Outcome:
+            if event.experiment is not None and event.experiment not in by_name:
+                ignored.append(index)
+                continue
+            found = _outcome(index, event, arrivals[index])
+        else:
+            found = event  # type: ignore[assignment]  # all that is left is Rejected
+        if type(found) is Rejected:
+            rejected.append((index, found))
+        else:
+            usable.append(found)  # type: ignore[arg-type]  # narrowed just above
+    return screening
+
+
+def _prediction(index: int, event: Prediction, arrival: int, spec: Spec) -> Screened | Rejected:
+    slot = spec.slots.get(event.variant)
+    if slot is None:
+        known = ", ".join(spec.slots)
+        return Rejected("unknown_variant", f"variant {event.variant!r}; expected one of {known}")
+    encoded = event.prediction_id.encode()
+    time = event.time
+    if type(time) is not int:
+        time = arrival if time is None else epoch_ms(time)
+    if len(encoded) > MAX_ID_BYTES or time < 0:
+        return _out_of_range(encoded, time)
+    flags, latency = 0, math.nan
+    if event.error:
+        flags = ERROR
+    elif event.predicted is None:
+        return Rejected("missing_field", "`predicted` may be absent only when `error` is true")
+    else:
+        flags = PREDICTED if event.predicted else 0
+        if event.predicted if event.acted is None else event.acted:
+            flags |= ACTED
+    units = 0
+    if event.latency_ms is not None:
+        flags, latency = flags | TIMED, event.latency_ms
+        units = min(round(latency * UNITS_PER_MS), LATENCY_CAP)
+    weight = WEIGHT_UNIT
+    if event.weight is not None:
+        weight = min(max(round(event.weight * WEIGHT_UNIT), 1), spec.weight_cap)
+    elif spec.weighted:
+        return Rejected("missing_field", "`weight` is required where labels are `explored`")
+    row = ROW_STRUCT.pack(arrival, time | flags << FLAG_SHIFT, units, weight, slot)
+    score = math.nan if event.score is None else event.score
+    return ScreenedPrediction(index, digest(encoded), arrival, row, latency, score, spec)
+
+
+def _outcome(index: int, event: Outcome, arrival: int) -> Screened | Rejected:
+    encoded = event.prediction_id.encode()
+    time = event.time
+    if type(time) is not int:
+        time = arrival if time is None else epoch_ms(time)
+    if len(encoded) > MAX_ID_BYTES or time < 0:
+        return _out_of_range(encoded, time)
+    return ScreenedOutcome(index, digest(encoded), arrival, time & TIME_MASK, event.actual)
+
+
+def _out_of_range(encoded: bytes, time: int) -> Rejected:
+    if time < 0:
+        return Rejected("out_of_range", "`time` lies before 1970")
+    return Rejected(
+        "out_of_range",
+        f"`prediction_id` has {len(encoded)} bytes, at most {MAX_ID_BYTES} may be used",
+    )
