@@ -1,0 +1,1 @@
+"""What moves traffic: one small adapter per way of doing it."""

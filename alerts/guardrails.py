@@ -1,0 +1,85 @@
+"""Guardrails as people declare them: what must not get worse, and by how much."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from metrics.catalogue import CATALOGUE
+from metrics.duration import Duration
+from metrics.experiment import DAY, MINUTE, Experiment
+
+
+Problem = tuple[str, str]
+"""A field's name and what is wrong with it."""
+
+
+class Guardrail(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A bound on one metric of a treatment.
+
+    A threshold compares the metric over the last `window` with `min` or `max`, or with the control's
+    value by `margin` (absolute) or `relative_margin`; it fails after `consecutive` failing looks in a
+    row. Label-free metrics are looked at every `every`; metrics that need labels at every new mature
+    cohort, over the last `window` of mature cohorts. Looks with fewer than `min_count` predictions
+    of the treatment (and of the control, where it is compared) are inconclusive.
+    """
+
+    metric: str
+    test: Literal["threshold", "sequential"] = "threshold"
+    window: Duration | None = None
+    every: Duration = Duration(MINUTE)
+    min: float | None = None
+    max: float | None = None
+    margin: Annotated[float, Meta(ge=0)] | None = None
+    relative_margin: Annotated[float, Meta(ge=0)] | None = None
+    consecutive: Annotated[int, Meta(ge=1)] = 3
+    min_count: Annotated[int, Meta(ge=1)] = 100
+
+    @property
+    def name(self) -> str:
+        """How reports and series call this guardrail; unique within an experiment."""
+        return f"{self.metric}:{self.test}" + (f":{self.window}" if self.window else "")
+
+    def problems(self, experiment: Experiment) -> Iterator[Problem]:
+        """Everything that is wrong with this guardrail in `experiment`."""
+        metric = CATALOGUE.get(self.metric)
+        if metric is None:
+            close = get_close_matches(self.metric, CATALOGUE, n=1)
+            meant = (
+                f"did you mean {close[0]!r}?"
+                if close
+                else f"expected one of {', '.join(CATALOGUE)}"
+            )
+            yield "metric", f"unknown metric {self.metric!r}; {meant}"
+            return
+        if metric.priced and experiment.profitability is None:
+            yield "metric", f"{self.metric} needs `profitability` of the experiment"
+        if metric.every_label and experiment.labels.observed == "acted":
+            yield (
+                "metric",
+                f"{self.metric} cannot be known where labels are observed for acted predictions only;"
+                " use profit_per_prediction",
+            )
+        if self.margin is not None and self.relative_margin is not None:
+            yield "relative_margin", "expected either margin or relative_margin, got both"
+        if metric.relative_only and (self.margin is not None or self.relative_margin is not None):
+            yield "margin", f"{self.metric} already is a difference to the control; use min or max"
+        if self.test == "threshold":
+            yield from self._threshold_problems()
+        elif self.min is not None or self.max is not None:
+            yield "test", "a sequential test takes margin or relative_margin, not min or max"
+
+    def _threshold_problems(self) -> Iterator[Problem]:
+        bounds = [self.min, self.max, self.margin, self.relative_margin]
+        if all(bound is None for bound in bounds):
+            yield "metric", "a threshold needs one of min, max, margin or relative_margin"
+        if self.min is not None and self.max is not None and self.min > self.max:
+            yield "min", f"expected at most max, {self.max:g}, got {self.min:g}"
+        if self.window is None:
+            yield "metric", "a threshold needs a window, such as `window: 5m`"
+        elif self.window % 10_000 or not 0 < self.window <= 8 * DAY:
+            yield "window", f"expected a multiple of 10s, above 0 and at most 8d, got {self.window}"
+        if self.every % 10_000 or not self.every:
+            yield "every", f"expected a multiple of 10s, got {self.every}"
