@@ -1,0 +1,55 @@
+"""What all commands share: where the settings are, and how mistakes and failures are told."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import msgspec
+import typer
+
+from abmonitor.settings import Settings, SettingsError, load
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "-c",
+        "--config",
+        envvar="ABMONITOR_CONFIG",
+        help="Settings: a YAML file or a folder of them.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def settings_from(config: Path | None) -> Settings:
+    """The settings; ends the program with status 2 when there are none or they have mistakes."""
+    if config is None:
+        wrong_usage("no settings given: pass -c FILE, or set ABMONITOR_CONFIG")
+    try:
+        return load(config)
+    except SettingsError as error:
+        wrong_usage(str(error))
+
+
+def wrong_usage(message: str) -> NoReturn:
+    """End with status 2: the arguments or the settings are wrong."""
+    say(message)
+    raise typer.Exit(2)
+
+
+def failed(message: str) -> NoReturn:
+    """End with status 1: the work failed."""
+    say(message)
+    raise typer.Exit(1)
+
+
+def say(message: str) -> None:
+    """Tell people something; standard output is for results."""
+    print(message, file=sys.stderr)  # noqa: T201  # this is the command line
+
+
+def print_json(document: object) -> None:
+    """Print the one JSON document of a command."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document)).decode() + "\n")

@@ -1,0 +1,124 @@
+"""The demo's router: assigns customers, sends their events, and obeys rollbacks. It does I/O (HTTP).
+
+It stands for what users have: a service that splits traffic and reports what it did. It knows nothing of
+the monitor but the address that orders come to and the secret that they are signed with.
+"""
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from abmonitor.demo.offers import Offer
+from alerts.actuators.signing import verify
+
+
+class Sent(NamedTuple):
+    """An event as it is in the log: when it arrived there (epoch ms), and its bytes."""
+
+    arrival: int
+    value: bytes
+
+
+@dataclass(slots=True)
+class Router:
+    """Splits customers between control and treatment by hashing, until it is told otherwise."""
+
+    experiment: str
+    control: str
+    treatment: str
+    defect_at: int
+    """From this customer on the treatment's feature pipeline is broken."""
+    secret: str
+    clock: Callable[[], float]
+    """Epoch seconds, to check how old an order is."""
+    seed: int = 7
+    rolled_back_at: int | None = None
+    """The number of the first customer after the rollback."""
+    orders: list[str] = field(default_factory=list)
+    _next: int = 0
+    _outcomes: list[tuple[int, int, bytes]] = field(default_factory=list)
+    _chance: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._chance = random.Random(self.seed)  # noqa: S311  # a simulation
+
+    def assigned(self, offer: Offer) -> str:
+        """The variant that a customer belongs to, by hash: the same whenever it is asked."""
+        digest = blake2b(f"{self.seed}:{offer.number}".encode(), digest_size=8).digest()
+        return self.treatment if digest[0] & 1 else self.control
+
+    def serve(self, offer: Offer, at: int) -> list[Sent]:
+        """Decide about one customer now (epoch ms); gives the events that are in the log by then."""
+        sent = self.due(at)
+        variant = self.assigned(offer) if self.rolled_back_at is None else self.control
+        decision = offer.control
+        if variant == self.treatment:
+            decision = offer.defect if offer.number >= self.defect_at else offer.good
+        name = f"call-{offer.number:06d}"
+        prediction = {
+            "type": "prediction",
+            "prediction_id": name,
+            "experiment": self.experiment,
+            "variant": variant,
+            "predicted": decision.call,
+            "time": at,
+            "latency_ms": self._latency(variant),
+            "score": decision.score,
+            "unit_id": str(offer.number),
+            "segment": offer.segment,
+        }
+        # The real data says whether the offer was accepted; how long the answer took is simulated.
+        answered = at + min(round(self._chance.lognormvariate(12.1, 0.6)), 900_000)
+        outcome = {
+            "type": "outcome",
+            "prediction_id": name,
+            "actual": offer.accepted,
+            "time": answered,
+        }
+        heapq.heappush(self._outcomes, (answered, offer.number, msgspec.json.encode(outcome)))
+        self._next = offer.number + 1
+        return [*sent, Sent(at, msgspec.json.encode(prediction))]
+
+    def due(self, at: int) -> list[Sent]:
+        """The outcomes that have come in by now."""
+        sent = []
+        while self._outcomes and self._outcomes[0][0] <= at:
+            arrival, _, value = heapq.heappop(self._outcomes)
+            sent.append(Sent(arrival, value))
+        return sent
+
+    def _latency(self, variant: str) -> float:
+        """Simulated: the boosted model is a little slower than the rule."""
+        median = 3.4 if variant == self.control else 3.9
+        return round(self._chance.lognormvariate(median, 0.45), 2)
+
+    def application(self) -> web.Application:
+        """The endpoint that takes orders."""
+        app = web.Application()
+        app.router.add_post("/rollback", self._rollback)
+        return app
+
+    async def _rollback(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        head = request.headers
+        genuine = verify(
+            self.secret,
+            head.get("webhook-id", ""),
+            head.get("webhook-timestamp", ""),
+            body,
+            head.get("webhook-signature", ""),
+            now=self.clock(),
+        )
+        if not genuine:
+            return web.Response(status=401, text="the signature is not right")
+        order = msgspec.json.decode(body)
+        if order["id"] not in self.orders:  # the same order may come twice
+            self.orders.append(order["id"])
+            self.rolled_back_at = self._next
+        return web.Response(status=204)

@@ -1,0 +1,176 @@
+"""The scene: router, pipeline, monitor and server in one process, on a simulated clock."""
+
+import os
+import secrets
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from itertools import islice
+
+from abmonitor.demo.offers import Offer, load_offers
+from abmonitor.demo.router import Router, Sent
+from abmonitor.monitor import Monitor, View
+from abmonitor.server import application, serving
+from abmonitor.settings import Settings, load
+from alerts.actuators.webhook import Webhook, WebhookOptions
+from alerts.outbox import Dispatcher
+from metrics.experiment import MINUTE
+from stream.batch import Batch, DeadLetter
+from stream.files import TOPIC
+from stream.pipeline import ShardPipeline
+from stream.sources import Decoder
+from stream.store import Store
+
+
+START = 1_767_261_600_000
+"""When the simulated clock starts: 1 January 2026, 10:00 UTC."""
+
+PACE = 6_000
+"""Simulated milliseconds between two customers."""
+
+STEP = MINUTE
+"""Simulated time that passes between two ticks of the monitor."""
+
+DEFECT_AT = 3_000
+CUSTOMERS = 7_500
+HOST = "127.0.0.1"
+
+
+class _NoRejects:
+    """The router's own events are always usable; anything else is a bug of the demo."""
+
+    async def send(self, letters: Sequence[DeadLetter]) -> None:
+        """Refuse to go on."""
+        raise RuntimeError(f"the demo sent an unusable event: {letters[0]}")
+
+
+@dataclass(slots=True)
+class Scene:
+    """The demo between two steps."""
+
+    settings: Settings
+    offers: list[Offer]
+    router: Router
+    pipeline: ShardPipeline
+    monitor: Monitor
+    port: int
+    clock: list[int]
+    """The simulated time, epoch ms: one number that everybody looks at."""
+    offset: int = 0
+    served: int = 0
+
+    @property
+    def now(self) -> int:
+        """The simulated time, epoch ms."""
+        return self.clock[0]
+
+    @property
+    def experiment(self) -> str:
+        """The demo's only experiment."""
+        return self.settings.experiments[0].name
+
+    @property
+    def served_all(self) -> bool:
+        """Every customer has been called; labels may still come."""
+        return self.served == len(self.offers)
+
+    async def step(self) -> View:
+        """Let one minute pass: customers are served, events counted, and the monitor looks."""
+        self.clock[0] += STEP
+        sent: list[Sent] = []
+        due = (self.now - START) // PACE
+        for offer in islice(self.offers, self.served, due):
+            sent += self.router.serve(offer, START + (offer.number + 1) * PACE)
+        self.served = min(due, len(self.offers))
+        sent += self.router.due(self.now)
+        end = self.offset + len(sent)
+        batch = Batch(
+            TOPIC,
+            0,
+            self.offset,
+            end,
+            range(self.offset, end),
+            [event.arrival for event in sent],
+            [event.value for event in sent],
+            complete_to=self.now,
+        )
+        await self.pipeline.process(batch)
+        self.offset = end
+        return await self.monitor.tick()
+
+    @property
+    def finished(self) -> bool:
+        """Every customer has been called and every label is final."""
+        wait = self.settings.experiments[0].labels.wait
+        return self.served_all and self.now > START + len(self.offers) * PACE + wait + 2 * STEP
+
+
+def demo_settings() -> Settings:
+    """The bundled settings."""
+    with as_file(files("abmonitor.demo") / "demo.yaml") as path:
+        return load(path)
+
+
+@asynccontextmanager
+async def scene(port: int | None) -> AsyncIterator[Scene]:
+    """Set everything up and take it down again; `port` of the server, None for 8000 or a free one.
+
+    Raises OSError when a wanted port is taken.
+    """
+    settings = demo_settings()
+    declared = settings.experiments[0]
+    secret = "whsec_" + b64encode(secrets.token_bytes(24)).decode()
+    router = Router(
+        declared.name, declared.control, declared.treatments[0], DEFECT_AT, secret, time.time
+    )
+    async with AsyncExitStack() as stack:
+        orders_to = await stack.enter_async_context(serving(router.application(), HOST, 0))
+        environ = {
+            **os.environ,
+            "DEMO_ROUTER_URL": f"http://{HOST}:{orders_to}/rollback",
+            "DEMO_ROUTER_SECRET": secret,
+        }
+        breach = declared.on_breach
+        if breach.url is None or breach.secret is None:
+            raise RuntimeError("the demo's settings have lost their webhook")
+        options = WebhookOptions(
+            url=breach.url.resolve(environ), secret=breach.secret.resolve(environ)
+        )
+        webhook = Webhook(options)
+        stack.push_async_callback(webhook.close)
+        store = Store.embedded(settings.deployment)
+        stack.push_async_callback(store.close)
+        pipeline = ShardPipeline(
+            store,
+            0,
+            settings.experiments,
+            Decoder(settings.sources),
+            _NoRejects(),
+            topics=(TOPIC,),
+            early_for=int(settings.early_for),
+        )
+        clock = [START]
+        monitor = Monitor(
+            settings,
+            store.client,
+            {declared.name: Dispatcher(webhook, time.monotonic)},
+            clock=lambda: clock[0],
+        )
+        served_at = await _serve(monitor, port, stack)
+        offers = load_offers()[:CUSTOMERS]
+        yield Scene(settings, offers, router, pipeline, monitor, served_at, clock)
+
+
+async def _serve(monitor: Monitor, port: int | None, stack: AsyncExitStack) -> int:
+    """Start the monitor's server on `port`; without a wish on 8000, or a free port if that is taken."""
+    for wanted in (8000, 0) if port is None else (port,):
+        app = application(lambda: monitor.view, lambda: None)
+        try:
+            return await stack.enter_async_context(serving(app, HOST, wanted))
+        except OSError:
+            if wanted != 8000 or port is not None:
+                raise
+    raise AssertionError("unreachable: a free port is always found or OSError raised")

@@ -1,0 +1,129 @@
+"""Replay: event files through the whole path, in one process, over an embedded store."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from abmonitor.monitor import Monitor, View
+from abmonitor.settings import Settings
+from alerts.order import Order, Receipt, Verification
+from alerts.outbox import Dispatcher
+from stream.batch import DeadLetter
+from stream.files import TOPIC, FileSource, Input
+from stream.pipeline import ShardPipeline
+from stream.sources import Decoder
+from stream.store import Store
+
+
+EXAMPLES = 3
+"""Rejected records of each reason that are shown."""
+
+
+class Recorder:
+    """An actuator that only takes note: what is replayed has happened already."""
+
+    async def apply(self, order: Order) -> Receipt:
+        """Accept the order."""
+        return Receipt(accepted=True, detail=f"recorded {order.id}")
+
+    async def verify(self, order: Order) -> Verification:
+        """Say that nothing can be read back."""
+        del order
+        return Verification.UNSUPPORTED
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+@dataclass(slots=True)
+class Rejections:
+    """Dead letters of a replay: written to a file if there is one, and some kept as examples."""
+
+    source: FileSource
+    path: Path | None = None
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    async def send(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep `letters`."""
+        lines = []
+        for letter in letters:
+            place = self.source.places.get(letter.offset, "")
+            shown = self.examples.setdefault(letter.reason, [])
+            if len(shown) < EXAMPLES:
+                shown.append(f"{place}: {letter.detail}")
+            lines.append(letter.value)
+        if self.path is not None:
+            with self.path.open("ab") as stream:
+                stream.writelines(line + b"\n" for line in lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a replay found."""
+
+    view: View
+    examples: dict[str, list[str]]
+    disorder: int
+    first: int | None
+    last: int | None
+
+
+def _nothing(_: int) -> None:
+    pass
+
+
+async def replay(
+    settings: Settings,
+    inputs: Sequence[Input],
+    *,
+    store: Store | None = None,
+    complete: bool = False,
+    dead_letters: Path | None = None,
+    progress: Callable[[int], None] = _nothing,
+) -> Replayed:
+    """Run event files through pipeline and monitor.
+
+    `complete` says that no further label exists, so that every label is final at the end. Raises
+    EventFileError where a file cannot be read; `progress` is told the number of records so far.
+    """
+    own = store is None
+    store = store or Store.embedded(settings.deployment)
+    decoder = Decoder(settings.sources)
+    grace = max(int(experiment.labels.grace) for experiment in settings.experiments)
+    source = FileSource(inputs, decoder, now=int(time.time() * 1000), grace=grace)
+    rejections = Rejections(source, dead_letters)
+    pipeline = ShardPipeline(
+        store,
+        0,
+        settings.experiments,
+        decoder,
+        rejections,
+        topics=(TOPIC,),
+        early_for=int(settings.early_for),
+    )
+    monitor = _monitor(settings, store)
+    try:
+        view = await monitor.tick()
+        for batch in source.batches():
+            await pipeline.process(batch)
+            view = await monitor.tick()
+            progress(batch.next_position)
+        if source.last is not None:
+            await pipeline.finish(source.last, complete=complete)
+            view = await monitor.tick()
+    finally:
+        if own:
+            await store.close()
+    return Replayed(view, rejections.examples, source.disorder, source.first, source.last)
+
+
+def _monitor(settings: Settings, store: Store) -> Monitor:
+    """A monitor whose clock is the data's own, and whose orders change nothing."""
+    dispatchers = {
+        experiment.name: Dispatcher(Recorder(), time.monotonic)
+        for experiment in settings.experiments
+    }
+    return Monitor(
+        settings, store.client, dispatchers, clock=lambda: 0, observes_traffic=False
+    )

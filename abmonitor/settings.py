@@ -1,0 +1,341 @@
+"""The settings of a deployment (file system): option types of all packages, read and checked."""
+
+import math
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import msgspec
+from msgspec import Meta, Struct
+
+from abmonitor.convert import (
+    Check,
+    Parser,
+    Problem,
+    UnknownFieldError,
+    convert,
+    known,
+    schema,
+    shown,
+)
+from abmonitor.yaml_source import Document, KeyPath, Mistake, Position, read
+from alerts.guardrails import Guardrail
+from alerts.health import HoldOptions
+from metrics.catalogue import CATALOGUE
+from metrics.duration import PATTERN, Duration
+from metrics.experiment import DAY, HOUR, MINUTE, Experiment, Labels, Name
+from stream.sources import SourceOptions
+
+
+TEN_SECONDS = 10_000
+Topic = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+LONGEST = 10 * 365 * DAY
+"""No duration may be longer, so that no sum of times overflows anywhere."""
+
+
+class SettingsError(Exception):
+    """All mistakes in the settings; prints as one `file:line:column: message` a line."""
+
+    def __init__(self, mistakes: list[Mistake]) -> None:
+        # A part that aliases repeat is one thing to mend, however often it is used.
+        found = {(m.file, m.line, m.column, m.message): m for m in reversed(mistakes)}
+        self.mistakes = tuple(found[key] for key in sorted(found))
+        super().__init__("\n".join(map(str, self.mistakes)))
+
+
+class SecretError(Exception):
+    """A secret or an address is not where the settings say; never contains its value."""
+
+
+class Secret(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where an address or a secret is found: never in the settings, and read only when needed."""
+
+    env: str | None = None
+    file: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("expected one of env and file")
+
+    @classmethod
+    def parse(cls, data: object) -> Self:
+        """Read `{env: NAME}` or `{file: path}`; raises ValueError that does not repeat `data`."""
+        if isinstance(data, dict) and len(data) == 1:
+            ((source, name),) = data.items()
+            if source in {"env", "file"} and isinstance(name, str) and name.isprintable() and name:
+                return cls(**{source: name})
+        raise ValueError(
+            "expected {env: NAME} or {file: path}: "
+            "addresses and secrets come from the environment or from files, never from settings"
+        )
+
+    def resolve(self, environ: Mapping[str, str]) -> str:
+        """Look the value up; a file is read again each time, so that it can be rotated.
+
+        A relative path starts at the working directory; white space around a file's text is cut.
+        Raises SecretError that names the variable or the file.
+        """
+        if self.file is None:
+            value, source = environ.get(self.env or "", ""), f"the environment variable {self.env}"
+        else:
+            source = f"the file {self.file}"
+            try:
+                value = Path(self.file).read_text("utf-8").strip()
+            except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+                raise SecretError(f"cannot read {source}: {why}") from None
+        if not value:
+            raise SecretError(f"{source} is not set or empty")
+        return value
+
+
+class OnBreach(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What happens when a guardrail is breached."""
+
+    action: Literal["log", "webhook"] = "log"
+    url: Secret | None = None
+    secret: Secret | None = None
+    """Signs the orders, so that the receiver knows who sent them."""
+    dry_run: bool = False
+
+
+class ExperimentSettings(Experiment, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An experiment with what guards it."""
+
+    guardrails: tuple[Guardrail, ...] = ()
+    hold: HoldOptions = HoldOptions()
+    on_breach: OnBreach = OnBreach()
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that is tested; another one starts a new epoch."""
+        return sha256(msgspec.json.encode(self, enc_hook=str)).hexdigest()[:16]
+
+
+class Brake(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """More than `rollbacks` within `within`, over all experiments, page instead of acting."""
+
+    rollbacks: Annotated[int, Meta(ge=0)] = 3
+    within: Duration = Duration(HOUR)
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that a deployment is told."""
+
+    experiments: Annotated[tuple[ExperimentSettings, ...], Meta(min_length=1)]
+    deployment: Name = "default"
+    sources: dict[Topic, SourceOptions] = {}
+    early_for: Duration = Duration(10 * MINUTE)
+    """How long an outcome that came before its prediction waits."""
+    redis: Secret | None = None
+    """The address of the store."""
+    brake: Brake = Brake()
+
+
+def load(path: Path) -> Settings:
+    """Read the settings in a YAML file, or in a folder of them (`*.yaml`, `*.yml`).
+
+    In a folder, experiments are strung together in the order of file names; every other key may
+    stand in one file only. Raises SettingsError with all mistakes at once.
+    """
+    documents: list[Document] = []
+    mistakes: list[Mistake] = []
+    files = _files(path, mistakes)
+    for file in files:
+        document, found = read(file)
+        mistakes += found
+        if document is None:
+            continue
+        if isinstance(document.data, dict):
+            documents.append(document)
+        else:
+            mistakes.append(document.mistake((), "expected a mapping with `experiments`"))
+    if not documents:
+        raise SettingsError(mistakes)
+    joined = _join(documents, mistakes) if path.is_dir() else documents[0]
+    settings, found = convert(joined, Settings, PARSERS, CHECKS)
+    # What seems to be missing at the top may stand in a file that could not be read.
+    unread = len(documents) < len(files)
+    mistakes += [each for each in found if each.path or not unread]
+    if settings is None or mistakes:
+        raise SettingsError(mistakes)
+    return settings
+
+
+def reload(previous: Settings, path: Path) -> tuple[Settings, SettingsError | None]:
+    """Read the settings as they are now; when they are bad, keep the previous ones and say why.
+
+    Settings that did not change come back as the same object.
+    """
+    try:
+        settings = load(path)
+    except SettingsError as error:
+        return previous, error
+    return (previous if settings == previous else settings), None
+
+
+def json_schema() -> dict[str, Any]:
+    """Describe a settings file as a JSON Schema, for editors."""
+    source = Annotated[str, Meta(pattern="^(env|file)$")]
+    secret = Annotated[dict[source, str], Meta(min_length=1, max_length=1)]
+    duration = Annotated[str, Meta(pattern=PATTERN, examples=["30s", "10m", "1h30m", "7d"])]
+    result = schema(Settings, {Duration: duration, Secret: secret})
+    result["$defs"]["Guardrail"]["properties"]["metric"]["enum"] = list(CATALOGUE)
+    return result
+
+
+def _files(path: Path, mistakes: list[Mistake]) -> list[Path]:
+    try:
+        if not path.is_dir():
+            return [path]
+        # Kubernetes mounts a ConfigMap with hidden folders beside the files.
+        named = [file for file in path.iterdir() if file.suffix in {".yaml", ".yml"}]
+        files = [file for file in named if not file.name.startswith(".") and not file.is_dir()]
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        mistakes.append(Position(str(path)).mistake(f"cannot read the folder: {why}"))
+        return []
+    if not files:
+        mistakes.append(Position(str(path)).mistake("no *.yaml or *.yml file in this folder"))
+    return sorted(files, key=lambda file: file.name)
+
+
+def _join(documents: list[Document], mistakes: list[Mistake]) -> Document:
+    """One document of the mappings in several files."""
+    data: dict[str, Any] = {}
+    values: dict[KeyPath, Position] = {(): documents[0].values[()]}
+    keys: dict[KeyPath, Position] = {}
+    for document in documents:
+        taken: dict[str, int] = {}
+        for key, value in document.data.items():  # type: ignore[attr-defined] # load() made sure
+            if key not in data:
+                data[key], taken[key] = value, 0
+            elif key == "experiments" and isinstance(value, list) and isinstance(data[key], list):
+                taken[key] = len(data[key])
+                data[key] = data[key] + value
+            else:
+                wrong = f"{key!r} was given already in {keys[key,]}"
+                if key == "experiments":
+                    wrong = f"expected lists here and in {keys[key,]}"
+                mistakes.append(document.mistake((key,), wrong, at_key=True))
+        for source, target in ((document.values, values), (document.keys, keys)):
+            target.update(_shifted(source, taken))
+    return Document(data, values, keys)
+
+
+def _shifted(
+    positions: Mapping[KeyPath, Position], taken: Mapping[str, int]
+) -> Iterator[tuple[KeyPath, Position]]:
+    """Positions below the keys that were taken, their list indices moved up."""
+    for path, position in positions.items():
+        match path:
+            case (str(key), int(index), *rest) if key in taken:
+                yield (key, index + taken[key], *rest), position
+            case (str(key), *_) if taken.get(key) == 0:
+                yield path, position
+
+
+def _duration(data: object) -> Duration:
+    try:
+        duration = Duration.parse(data)
+    except OverflowError:
+        duration = Duration(LONGEST + 1)
+    if duration > LONGEST:
+        raise ValueError(f"expected a duration of at most 10 years, got {shown(data)}")
+    return duration
+
+
+def _repeated(items: tuple[Any, ...], where: str, field: str) -> Iterator[Problem]:
+    """Find names that a list has twice; `where` is the list, and `field` gives its items names."""
+    first: dict[str, int] = {}
+    for index, item in enumerate(items):
+        try:
+            name = item.name
+        except UnknownFieldError:
+            continue
+        if first.setdefault(name, index) != index:
+            yield (
+                (where, index, field),
+                f"{name!r} is there already, in",
+                (where, first[name], field),
+            )
+
+
+def _experiment_names(settings: Settings) -> Iterator[Problem]:
+    yield from _repeated(settings.experiments, "experiments", "name")
+
+
+def _variants(experiment: Experiment) -> Iterator[Problem]:
+    control, variants = experiment.control, experiment.variants
+    if control not in variants:
+        yield ("control",), f"{control!r} is not one of the variants: {', '.join(variants)}"
+    elif len(variants) < 2:
+        yield ("variants",), f"expected a treatment beside the control {control!r}"
+    elif not variants[control] > 0:
+        yield ("variants", control), "expected a share of the traffic for the control, got 0"
+    if not math.isfinite(sum(variants.values())):
+        yield ("variants",), "expected shares of the traffic with a finite sum"
+
+
+def _profitability(experiment: Experiment) -> Iterator[Problem]:
+    problem = experiment.profitability and experiment.profitability.problem()
+    if problem:
+        yield ("profitability",), problem
+
+
+def _windows(experiment: Experiment) -> Iterator[Problem]:
+    for index, window in enumerate(experiment.windows):
+        if window % TEN_SECONDS or not 0 < window <= 8 * DAY:
+            wrong = f"expected a multiple of 10s, above 0 and at most 8d, got {window}"
+            yield ("windows", index), wrong
+        if window in experiment.windows[:index]:
+            yield ("windows", index), f"the window {window} is listed twice"
+
+
+def _guardrails(experiment: ExperimentSettings) -> Iterator[Problem]:
+    for index, guardrail in enumerate(experiment.guardrails):
+        where = "guardrails", index
+        problems = guardrail.problems(experiment)
+        yield from known(((*where, field), message) for field, message in problems)
+    yield from _repeated(experiment.guardrails, "guardrails", "metric")
+
+
+def _horizon(labels: Labels) -> Iterator[Problem]:
+    if not labels.horizon > 0:
+        yield ("horizon",), f"expected a time above 0, got {labels.horizon}"
+
+
+def _cohort(labels: Labels) -> Iterator[Problem]:
+    if labels.cohort % TEN_SECONDS or not labels.cohort > 0:
+        yield ("cohort",), f"expected a multiple of 10s, above 0, got {labels.cohort}"
+
+
+def _breach(breach: OnBreach) -> Iterator[Problem]:
+    if breach.action == "webhook" and breach.url is None:
+        yield (), "action: webhook needs a url, such as {env: ROLLBACK_URL}"
+    for field in ("url", "secret"):
+        # Whoever gives an address and forgets the action believes to be protected.
+        if breach.action == "log" and getattr(breach, field) is not None:
+            yield (field,), "action: log sends nothing anywhere; did you mean action: webhook?"
+
+
+def _source(source: SourceOptions) -> Iterator[Problem]:
+    for field, message in source.problems():
+        yield (("fields",) if field == "fields" else ("fields", field)), message
+
+
+def _brake(brake: Brake) -> Iterator[Problem]:
+    if not brake.within > 0:
+        yield ("within",), f"expected a time above 0, got {brake.within}"
+
+
+PARSERS: dict[type, Parser] = {Duration: _duration, Secret: Secret.parse}
+CHECKS: dict[type, tuple[Check, ...]] = {
+    Settings: (_experiment_names,),
+    ExperimentSettings: (_variants, _profitability, _windows, _guardrails),
+    Labels: (_horizon, _cohort),
+    OnBreach: (_breach,),
+    Brake: (_brake,),
+    SourceOptions: (_source,),
+}

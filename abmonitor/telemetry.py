@@ -1,0 +1,70 @@
+"""Exposition: one registry of its own, filled from the monitor's latest view at every scrape."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+import alerts.families
+import metrics.families
+from abmonitor.monitor import View
+
+
+class ViewCollector(Collector):
+    """Families of all configured experiments; a series ends with its experiment."""
+
+    def __init__(self, view: Callable[[], View]) -> None:
+        self._view = view
+
+    def describe(self) -> Iterable[Metric]:
+        """All families without series: registering must not need a store."""
+        return [*metrics.families.describe(), *alerts.families.describe(), *_own(View())]
+
+    def collect(self) -> Iterable[Metric]:
+        """All families as of the latest tick."""
+        view = self._view()
+        found = view.experiments.values()
+        shown = [
+            metrics.families.Shown(one.experiment, one.snapshot, one.comparisons) for one in found
+        ]
+        judged = [
+            alerts.families.Judged(
+                one.experiment.name, one.experiment.treatments, one.book, one.decisions
+            )
+            for one in found
+        ]
+        return [
+            *metrics.families.families(shown),
+            *alerts.families.families(judged),
+            *_own(view),
+        ]
+
+
+def registry(view: Callable[[], View]) -> CollectorRegistry:
+    """A registry that exposes what `view` returns; nothing global."""
+    made = CollectorRegistry(auto_describe=False)
+    made.register(ViewCollector(view))
+    return made
+
+
+def _own(view: View) -> list[Metric]:
+    """The monitor's own health."""
+    events = CounterMetricFamily(
+        "abmonitor_events", "Events by what became of them.", labels=["result", "reason"]
+    )
+    for name, count in view.fleet.tallies.items():
+        result, _, reason = name.partition(":")
+        events.add_metric([result, reason], count)
+    pending = GaugeMetricFamily(
+        "abmonitor_pending_predictions", "Predictions whose id is remembered.", view.fleet.pending
+    )
+    waiting = GaugeMetricFamily(
+        "abmonitor_waiting_outcomes", "Outcomes that wait for their prediction.", view.fleet.waiting
+    )
+    ticked = GaugeMetricFamily(
+        "abmonitor_tick_timestamp_seconds", "The monitor's clock at its latest tick."
+    )
+    if view.as_of is not None:
+        ticked.add_metric([], view.as_of / 1000)
+    return [events, pending, waiting, ticked]
