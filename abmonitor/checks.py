@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from abmonitor.document import events, join_rate
+from abmonitor.monitor import ExperimentView
 from abmonitor.replay import Replayed
 from abmonitor.settings import ExperimentSettings, Settings
 from metrics.duration import Duration
-from metrics.experiment import DAY
+from metrics.experiment import DAY, HOUR
 
 
 BYTES_PER_PENDING = 120
@@ -15,7 +16,11 @@ BYTES_PER_PENDING = 120
 
 BYTES_PER_LEDGER = 2_500
 GOOD_JOIN_RATE = 0.95
-MANY_LATE = 0.01
+MANY_LEAPS = 20
+"""Wrong clocks are few; more records ahead of those that follow mean that the order is wrong."""
+
+SECONDS_BEFORE = 10**11
+"""Epoch milliseconds (in 1973) that only epoch seconds lie before."""
 
 
 def check(settings: Settings) -> dict[str, Any]:
@@ -29,7 +34,7 @@ def check(settings: Settings) -> dict[str, Any]:
 def _experiment(found: ExperimentSettings) -> dict[str, Any]:
     labels, rate = found.labels, found.predictions_per_second
     remembered = None if rate is None else round(rate * labels.remembered / 1000)
-    panes = len(found.variants) * (720 + 8 * 144 + DAY // labels.cohort * 90)
+    panes = len(found.variants) * (720 + 8 * 144 + -(-90 * DAY // labels.cohort))
     pending = None if remembered is None else remembered * BYTES_PER_PENDING
     return {
         "control": found.control,
@@ -47,7 +52,7 @@ def _experiment(found: ExperimentSettings) -> dict[str, Any]:
 
 def _warnings(found: ExperimentSettings) -> Iterator[str]:
     if not found.guardrails:
-        yield "no guardrails: nothing will ever be rolled back"
+        yield "no guardrails: nothing but silence will ever be rolled back"
     if found.profitability is None:
         yield "no profitability: RAP, ROI and profit stay unknown"
     for guardrail in found.guardrails:
@@ -62,46 +67,109 @@ def _warnings(found: ExperimentSettings) -> Iterator[str]:
             " independent, and a mismatch of the split does not hold"
         )
     if found.predictions_per_second is None:
-        yield "no predictions_per_second: the memory for waiting predictions cannot be told"
+        yield (
+            "no predictions_per_second: how much memory predictions need that wait for their label"
+            " cannot be told"
+        )
 
 
 def hints(found: Replayed, settings: Settings) -> Iterator[str]:
-    """What a person should look at, most important first."""
-    told = events(found.view)
-    if found.first is None:
+    """What a person should look at, what went wrong first."""
+    if found.source.last is None:
         yield "no events: the files are empty"
         return
-    for reason, examples in sorted(found.examples.items()):
-        yield f"rejected, {reason}: {told['rejected_by_reason'].get(reason, 0)}"
+    told = events(found.view)
+    yield from _rejected(told, found)
+    yield from _ignored(told, found, settings)
+    yield from _joined(told, found, settings)
+    yield from _times(told, found, settings)
+    for view in found.view.experiments.values():
+        yield from _labels(view)
+
+
+def _rejected(told: dict[str, Any], found: Replayed) -> Iterator[str]:
+    for reason, count in told["rejected_by_reason"].items():
+        yield f"rejected, {reason}: {count:,}"
+        examples = found.examples.get(reason, [])
         yield from (f"  {example}" for example in examples)
-    rate = join_rate(found.view)
-    if rate is not None:
-        yield f"join rate: {rate:.1%} of the outcomes met their prediction in time"
-        if rate < GOOD_JOIN_RATE:
-            yield from _join_hints(told, found, settings)
-    elif told["predictions"]:
-        yield "join rate: there are no outcomes, so no label can become final"
-    grace = min(int(experiment.labels.grace) for experiment in settings.experiments)
-    if found.disorder > grace:
+        if count > len(examples):
+            yield f"  and {count - len(examples):,} more"
+
+
+def _ignored(told: dict[str, Any], found: Replayed, settings: Settings) -> Iterator[str]:
+    if told["ignored"]:
+        known = ", ".join(experiment.name for experiment in settings.experiments)
         yield (
-            f"the events are out of order by up to {Duration(found.disorder)}, more than the grace of"
-            f" {Duration(grace)}: sort them by time, or pass predictions and outcomes as two files"
+            f"ignored, because their experiment ({', '.join(found.strangers)}) is not configured:"
+            f" {told['ignored']:,}; configured: {known}"
         )
-    if found.last is not None and found.last < 10**11:
-        yield "times lie in 1973 or before: are they seconds? Map them with `unit: s` in `sources`"
 
 
-def _join_hints(told: dict[str, Any], found: Replayed, settings: Settings) -> Iterator[str]:
+def _joined(told: dict[str, Any], found: Replayed, settings: Settings) -> Iterator[str]:
+    rate = join_rate(found.view)
+    if rate is None:
+        if told["predictions"]:
+            yield "join rate: there are no outcomes, so no label can become final"
+        return
+    yield f"join rate: {rate:.1%} of the outcomes met their prediction in time"
+    if rate >= GOOD_JOIN_RATE:
+        return
     if told["unmatched"]:
         yield (
-            f"  {told['unmatched']} outcomes found no prediction: check that both carry the same"
-            " prediction_id, that predictions come from the same stretch of time, and"
-            f" early_for ({settings.early_for})"
+            f"  outcomes that found no prediction: {told['unmatched']:,}; check that both carry the"
+            " same prediction_id, that predictions come from the same stretch of time, and"
+            f" early_for ({settings.early_for}: how long an outcome waits for its prediction)"
         )
     if told["late"]:
         waits = ", ".join(
             f"{one.name}: {one.labels.horizon} + {one.labels.grace}" for one in settings.experiments
         )
-        yield f"  {told['late']} outcomes came too late: check horizon and grace ({waits})"
-    if told["ignored"]:
-        yield f"  {told['ignored']} events belong to experiments that are not configured"
+        yield f"  outcomes that came too late: {told['late']:,}; check horizon and grace ({waits})"
+
+
+def _times(told: dict[str, Any], found: Replayed, settings: Settings) -> Iterator[str]:
+    source = found.source
+    if told["rejected_by_reason"].get("clock_leap", 0) > MANY_LEAPS:
+        yield "many times are ahead of the records that follow: sort the events by time, oldest first"
+    if source.disordered:
+        grace = Duration(max(int(one.labels.grace) for one in settings.experiments))
+        yield (
+            f"events that stand behind later ones by more than the grace of {grace}:"
+            f" {source.disordered:,} (by up to {_span(source.disorder)}); sort the events by time, or,"
+            " where one file has all predictions and then all outcomes, pass them as two files"
+        )
+    if source.untimed:
+        yield (
+            f"events without `time`: {source.untimed:,}; they are taken to be as old as the event"
+            " before them: add `time`, or map it in `sources`"
+        )
+    elif source.last is not None and source.last < SECONDS_BEFORE:
+        yield "times lie in 1973 or before: are they seconds? Map them with `unit: s` in `sources`"
+
+
+def _labels(view: ExperimentView) -> Iterator[str]:
+    """Why there are fewer final labels than a person may expect."""
+    name, snapshot, labels = view.experiment.name, view.snapshot, view.experiment.labels
+    counts = {variant: facts.total.predictions for variant, facts in snapshot.variants.items()}
+    for variant, count in counts.items():
+        if not count:
+            yield f"{name}: no predictions of {variant}"
+    wait, last, end = Duration(labels.wait), snapshot.last_outcome, snapshot.watermark
+    if last is None or end is None or not any(counts.values()):
+        return
+    if end - last > labels.wait:
+        yield (
+            f"{name}: no outcomes in the last {_span(end - last)} of the events; predictions made"
+            " since then wait for their labels and are not taken for negative"
+        )
+    if not any(facts.mature.predictions for facts in snapshot.variants.values()):
+        yield (
+            f"{name}: no label is final yet: that takes {wait} (horizon + grace) of further events;"
+            " if these files have all outcomes that there will be, pass --complete"
+        )
+
+
+def _span(milliseconds: int) -> str:
+    """A span of time, without the part that does not matter."""
+    unit = 1_000 if milliseconds < HOUR else 60_000
+    return str(Duration(milliseconds // unit * unit or milliseconds))

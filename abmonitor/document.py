@@ -8,6 +8,7 @@ from abmonitor.monitor import ExperimentView, View
 from alerts.machine import Standing
 from metrics.compare import Comparison, confusion_of, metrics_of
 from metrics.confusion import Confusion
+from metrics.ledger import Ledger
 from metrics.snapshot import VariantFacts
 from metrics.srm import sample_ratio
 from metrics.uncertainty import Difference
@@ -92,10 +93,7 @@ def _variant(facts: VariantFacts, view: ExperimentView) -> dict[str, Any]:
 
 def _window(facts: VariantFacts, view: ExperimentView, width: int) -> dict[str, Any]:
     end = view.snapshot.watermark
-    if end is None:
-        return {"predictions": 0}
-    # Up to the start of the pane that is still filling.
-    ledger = facts.window(end, width)
+    ledger = Ledger() if end is None else facts.window(end, width)
     p50, p95, p99 = ledger.latency.quantiles(0.5, 0.95, 0.99)
     return {
         "predictions": ledger.predictions,
@@ -125,16 +123,16 @@ def _comparison(comparison: Comparison, view: ExperimentView) -> dict[str, Any]:
         "differences": {name: _difference(found) for name, found in comparison.differences.items()},
         "net_business_value": value | {"parts": parts},
         "recommendation": comparison.recommendation.value,
-        "roi_range": None if comparison.advantage is None else _advantage(comparison),
+        "roi_range": _advantage(comparison),
         "srm_p_value": _srm(view),
         "guardrails": {name: msgspec.to_builtins(found) for name, found in judgements.items()},
     }
 
 
-def _advantage(comparison: Comparison) -> dict[str, Any]:
+def _advantage(comparison: Comparison) -> dict[str, Any] | None:
     found = comparison.advantage
     if found is None:
-        return {}
+        return None
     return {
         "ahead": found.ahead,
         "scale": found.scale,

@@ -9,7 +9,8 @@ from abmonitor.monitor import Monitor, View
 from abmonitor.settings import Settings
 from alerts.order import Order, Receipt, Verification
 from alerts.outbox import Dispatcher
-from stream.batch import DeadLetter
+from stream.batch import Batch, DeadLetter
+from stream.events import Rejected
 from stream.files import TOPIC, FileSource, Input
 from stream.pipeline import ShardPipeline
 from stream.sources import Decoder
@@ -17,7 +18,7 @@ from stream.store import Store
 
 
 EXAMPLES = 3
-"""Rejected records of each reason that are shown."""
+"""Rejected records of each reason, and unknown experiments, that are shown."""
 
 
 class Recorder:
@@ -63,10 +64,12 @@ class Replayed:
     """What a replay found."""
 
     view: View
+    source: FileSource
+    """How the events lay in time."""
     examples: dict[str, list[str]]
-    disorder: int
-    first: int | None
-    last: int | None
+    """Some rejected records of each reason: `file:line: what is wrong`."""
+    strangers: tuple[str, ...]
+    """Some of the experiments that events belong to and that are not configured."""
 
 
 def _nothing(_: int) -> None:
@@ -85,28 +88,22 @@ async def replay(
     """Run event files through pipeline and monitor.
 
     `complete` says that no further label exists, so that every label is final at the end. Raises
-    EventFileError where a file cannot be read; `progress` is told the number of records so far.
+    EventFileError where a file cannot be read, OSError where `dead_letters` cannot be written;
+    `progress` is told the number of records so far.
     """
     own = store is None
     store = store or Store.embedded(settings.deployment)
     decoder = Decoder(settings.sources)
-    grace = max(int(experiment.labels.grace) for experiment in settings.experiments)
-    source = FileSource(inputs, decoder, now=int(time.time() * 1000), grace=grace)
-    rejections = Rejections(source, dead_letters)
-    pipeline = ShardPipeline(
-        store,
-        0,
-        settings.experiments,
-        decoder,
-        rejections,
-        topics=(TOPIC,),
-        early_for=int(settings.early_for),
-    )
+    source = _source(settings, inputs, decoder)
+    rejections, strangers = Rejections(source, dead_letters), _Strangers(settings)
     monitor = _monitor(settings, store)
     try:
+        pipeline = _pipeline(settings, store, decoder, rejections)
         view = await monitor.tick()
         for batch in source.batches():
-            await pipeline.process(batch)
+            report = await pipeline.process(batch)
+            if report.tallies.get("ignored"):
+                strangers.note(batch)
             view = await monitor.tick()
             progress(batch.next_position)
         if source.last is not None:
@@ -115,7 +112,50 @@ async def replay(
     finally:
         if own:
             await store.close()
-    return Replayed(view, rejections.examples, source.disorder, source.first, source.last)
+    return Replayed(view, source, rejections.examples, tuple(strangers.names))
+
+
+class _Strangers:
+    """Experiments that events belong to and that are not configured, a few of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._known = {None, *(experiment.name for experiment in settings.experiments)}
+        self.names: dict[str, None] = {}
+
+    def note(self, batch: Batch) -> None:
+        """Look for them in a batch that has some."""
+        for event in batch.events or ():
+            if len(self.names) == EXAMPLES:
+                return
+            if not isinstance(event, Rejected) and event.experiment not in self._known:
+                self.names.setdefault(str(event.experiment))
+
+
+def _source(settings: Settings, inputs: Sequence[Input], decoder: Decoder) -> FileSource:
+    labels = [experiment.labels for experiment in settings.experiments]
+    return FileSource(
+        inputs,
+        decoder,
+        now=int(time.time() * 1000),
+        grace=max(int(each.grace) for each in labels),
+        wait=max(each.wait for each in labels),
+    )
+
+
+def _pipeline(
+    settings: Settings, store: Store, decoder: Decoder, rejections: Rejections
+) -> ShardPipeline:
+    # A file's disorder becomes delay of arrival: an outcome may stand ahead of its prediction by grace.
+    grace = max(int(experiment.labels.grace) for experiment in settings.experiments)
+    return ShardPipeline(
+        store,
+        0,
+        settings.experiments,
+        decoder,
+        rejections,
+        topics=(TOPIC,),
+        early_for=max(int(settings.early_for), grace),
+    )
 
 
 def _monitor(settings: Settings, store: Store) -> Monitor:
@@ -124,6 +164,4 @@ def _monitor(settings: Settings, store: Store) -> Monitor:
         experiment.name: Dispatcher(Recorder(), time.monotonic)
         for experiment in settings.experiments
     }
-    return Monitor(
-        settings, store.client, dispatchers, clock=lambda: 0, observes_traffic=False
-    )
+    return Monitor(settings, store.client, dispatchers, clock=lambda: 0, observes_traffic=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import msgspec
 from aiohttp import web
@@ -12,8 +13,15 @@ from abmonitor.monitor import View
 from abmonitor.telemetry import registry
 
 
-VIEW = web.AppKey("view", Callable[[], View])
-READY = web.AppKey("ready", Callable[[], str | None])
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the routes look at."""
+
+    view: Callable[[], View]
+    ready: Callable[[], str | None]
+
+
+SERVED = web.AppKey("served", Served)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -21,7 +29,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def application(view: Callable[[], View], ready: Callable[[], str | None]) -> web.Application:
     """The application; `ready` says why the monitor is not ready, None when it is."""
     app = web.Application(middlewares=[_errors_as_json])
-    app[VIEW], app[READY] = view, ready
+    app[SERVED] = Served(view, ready)
     exposed = registry(view)
 
     async def metrics(request: web.Request) -> web.Response:
@@ -77,14 +85,14 @@ async def _healthz(_: web.Request) -> web.Response:
 
 async def _readyz(request: web.Request) -> web.Response:
     """The store is read and judged."""
-    problem = request.app[READY]()
+    problem = request.app[SERVED].ready()
     if problem is None:
         return _json({"status": "ready"})
     return _json({"status": "not ready", "reason": problem}, 503)
 
 
 async def _experiments(request: web.Request) -> web.Response:
-    view = request.app[VIEW]()
+    view = request.app[SERVED].view()
     return _json({"as_of": view.as_of, "experiments": [_short(view, n) for n in view.experiments]})
 
 
@@ -105,7 +113,7 @@ def _short(view: View, name: str) -> dict[str, object]:
 
 async def _experiment(request: web.Request) -> web.Response:
     name = request.match_info["name"]
-    view = request.app[VIEW]()
+    view = request.app[SERVED].view()
     found = view.experiments.get(name)
     if found is None:
         known = ", ".join(view.experiments)

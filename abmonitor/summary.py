@@ -1,6 +1,6 @@
 """Summaries for terminals: tables of what a view holds. Pure, but for the look of things."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,8 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from abmonitor.document import events, experiment
+from abmonitor.document import INTERVAL, events, experiment
 from abmonitor.monitor import View
+from alerts.health import MISMATCH
 
 
 STYLES = {
@@ -25,7 +26,12 @@ STYLES = {
     "would_roll_back": "magenta",
     "ended": "dim",
 }
-UNKNOWN = "–"
+UNKNOWN = "\N{EN DASH}"
+ABREAST = 3
+"""Variants side by side, so that 80 columns hold their numbers whole."""
+
+Rows = Mapping[str, Sequence[RenderableType]]
+"""Title of a row, and one cell a variant."""
 
 
 def number(value: float | None, form: str = ".3f") -> str:
@@ -45,85 +51,135 @@ def state_text(state: str) -> Text:
     return Text(state.replace("_", " "), style=STYLES.get(state, ""))
 
 
-def variants_table(name: str, found: dict[str, Any]) -> Table:
-    """One row a variant."""
-    table = Table(title=f"{name}: {found['state'].replace('_', ' ')}", title_justify="left")
-    table.add_column("variant")
-    columns = (
-        "predictions labels mature RAP ROI profit/pred. accuracy errors p50 p95 p99 state".split()
-    )
-    for column in columns:
-        table.add_column(column, justify="right")
-    for variant, facts in found["variants"].items():
-        metrics, latency = facts["metrics"], facts["latency_ms"]
-        comparison = found["comparisons"].get(variant)
-        state = state_text(comparison["state"]) if comparison else Text("control", style="dim")
-        table.add_row(
-            variant,
-            f"{facts['predictions']:,}",
-            f"{facts['predictions'] - facts['unlabelled']:,}",
-            f"{facts['mature_predictions']:,}",
-            number(metrics["rap"]),
-            number(metrics["roi"]),
-            number(metrics["profit_per_prediction"]),
-            number(metrics["accuracy"]),
-            f"{facts['errors']:,}",
-            *(number(latency[key], ".1f") for key in ("p50", "p95", "p99")),
-            state,
-        )
+def standing(found: dict[str, Any], variant: str) -> Text:
+    """The state of a variant: controls have none."""
+    comparison = found["comparisons"].get(variant)
+    return Text("control", style="dim") if comparison is None else state_text(comparison["state"])
+
+
+def by_variant(variants: Sequence[str], rows: Rows) -> Iterator[Table]:
+    """Tables with one column a variant, a few variants each; long names go on in the next line."""
+    for start in range(0, len(variants), ABREAST):
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
+        table.add_column("", style="dim", no_wrap=True)
+        for variant in variants[start : start + ABREAST]:
+            table.add_column(variant, justify="right", overflow="fold")
+        for title, cells in rows.items():
+            table.add_row(title, *cells[start : start + ABREAST])
+        yield table
+
+
+def variants_tables(found: dict[str, Any]) -> Iterator[Table]:
+    """What is known of each variant."""
+    facts = list(found["variants"].values())
+    latency = [fact["latency_ms"] for fact in facts]
+
+    def metric(name: str, form: str = ".3f") -> list[str]:
+        return [number(fact["metrics"][name], form) for fact in facts]
+
+    rows: dict[str, Sequence[RenderableType]] = {
+        "state": [standing(found, variant) for variant in found["variants"]],
+        "predictions": [f"{fact['predictions']:,}" for fact in facts],
+        "  failed (errors)": [f"{fact['errors']:,}" for fact in facts],
+        "  with an outcome": [f"{fact['predictions'] - fact['unlabelled']:,}" for fact in facts],
+        "  with a final label": [f"{fact['mature_predictions']:,}" for fact in facts],
+        "RAP": metric("rap"),
+        "ROI": metric("roi", "+.1%"),
+        "profit per prediction": metric("profit_per_prediction", "+.3f"),
+        "precision": metric("precision", ".1%"),
+        "recall": metric("recall", ".1%"),
+        "accuracy": metric("accuracy", ".1%"),
+        "latency p50, ms": [number(each["p50"], ".1f") for each in latency],
+        "latency p95, ms": [number(each["p95"], ".1f") for each in latency],
+        "latency p99, ms": [number(each["p99"], ".1f") for each in latency],
+    }
+    return by_variant(list(found["variants"]), rows)
+
+
+def comparison_table(treatment: str, found: dict[str, Any]) -> Table:
+    """How a treatment stands against the control."""
+    facts = found["comparisons"][treatment]
+    value = facts["net_business_value"]
+    verdict = facts["recommendation"].replace("_", " ")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("net business value", f"{_interval(value, '+.2f', ' %')}: {verdict}")
+    table.add_row("difference of RAP", _interval(facts["rap_difference"], "+.3f"))
+    table.add_row("split of the traffic", _split(facts["srm_p_value"]))
+    if facts["roi_range"]:
+        table.add_row("profitability", facts["roi_range"]["sentence"])
     return table
 
 
-def comparison_lines(found: dict[str, Any]) -> Iterable[str]:
-    """Sentences about each treatment."""
-    for treatment, facts in found["comparisons"].items():
-        value, rap = facts["net_business_value"], facts["rap_difference"]
-        yield (
-            f"{treatment}: net business value {number(value['estimate'], '+.2f')} %"
-            f" [{number(value['lower'], '+.2f')}, {number(value['upper'], '+.2f')}],"
-            f" RAP {number(rap['estimate'], '+.3f')}"
-            f" [{number(rap['lower'], '+.3f')}, {number(rap['upper'], '+.3f')}],"
-            f" split p = {number(facts['srm_p_value'], '.3g')}"
-        )
-        if facts["roi_range"]:
-            yield f"  {facts['roi_range']['sentence']}"
-        for cause in facts["causes"]:
-            yield f"  {cause}"
+def _interval(found: dict[str, Any], form: str, unit: str = "") -> str:
+    if found["lower"] is None:
+        return number(found["estimate"], form) + unit * (found["estimate"] is not None)
+    return f"{found['estimate']:{form}}{unit} [{found['lower']:{form}}, {found['upper']:{form}}]"
+
+
+def _split(p_value: float | None) -> str:
+    if p_value is None:
+        return f"{UNKNOWN} (nothing to compare)"
+    judged = "NOT as intended" if p_value < MISMATCH else "as intended"
+    return f"{judged} (p = {p_value:.3g})"
 
 
 def decision_lines(found: dict[str, Any], newest: int = 10) -> Iterable[str]:
     """The newest decisions."""
     for decision in found["decisions"][-newest:]:
+        what = f"{moment(decision['at'])}  {decision['action'].replace('_', ' ')}"
         reasons = "; ".join(decision["reasons"])
-        yield f"{moment(decision['at'])}  {decision['action']}  {decision['treatment']}: {reasons}"
+        yield f"{what}  {decision['treatment']}" + (f": {reasons}" if reasons else "")
 
 
 def render(view: View) -> RenderableType:
     """Everything that a replay found."""
     parts: list[RenderableType] = []
     for name, shown in view.experiments.items():
-        found = experiment(shown)
-        parts.append(variants_table(name, found))
-        parts += [Text(line) for line in comparison_lines(found)]
-        parts += [Text(line) for line in decision_lines(found)]
-        parts.append(Text())
+        parts += [*_experiment(name, experiment(shown)), Text()]
     told = events(view)
     names = ("accepted", "duplicate", "late", "rejected", "ignored", "unmatched")
     parts.append(Text("events: " + ", ".join(f"{told[name]:,} {name}" for name in names)))
     return Group(*parts)
 
 
+def _experiment(name: str, found: dict[str, Any]) -> Iterator[RenderableType]:
+    yield Text.assemble((name, "bold"), ": ", state_text(found["state"]))
+    yield Text()
+    yield from variants_tables(found)
+    for treatment, facts in found["comparisons"].items():
+        yield Text()
+        level = f"{INTERVAL['level']:.0%}"
+        yield Text(f"{treatment} against {found['control']} (in brackets {level} intervals)")
+        yield comparison_table(treatment, found)
+        yield from (Text(f"because: {cause}") for cause in facts["causes"])
+    decisions = list(decision_lines(found))
+    if decisions:
+        yield Text("\ndecisions")
+        yield from map(Text, decisions)
+
+
 def check_table(report: dict[str, Any]) -> RenderableType:
     """What settings will need."""
     parts: list[RenderableType] = []
     for name, found in report["experiments"].items():
-        table = Table(title=f"{name}: settings are good", title_justify="left", show_header=False)
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
         for key, value in found.items():
             if key != "warnings":
-                shown = ", ".join(value) if isinstance(value, list) else value
-                if key.startswith("redis_bytes") and value is not None:
-                    shown = f"{value / 2**20:,.1f} MiB"
-                table.add_row(key.replace("_", " "), UNKNOWN if shown is None else str(shown))
-        parts.append(table)
+                table.add_row(key.replace("_", " "), _needed(key, value))
+        parts += [Text(f"{name}: settings are good", style="bold"), table]
         parts += [Text(f"! {warning}", style="yellow") for warning in found["warnings"]]
     return Group(*parts)
+
+
+def _needed(key: str, value: object) -> str:
+    if value is None:
+        return UNKNOWN
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or UNKNOWN
+    if key.startswith("redis_bytes") and isinstance(value, int):
+        return f"{value / 2**20:,.1f} MiB"
+    return f"{value:g}" if isinstance(value, float) else str(value)

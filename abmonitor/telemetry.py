@@ -57,14 +57,16 @@ def _own(view: View) -> list[Metric]:
         result, _, reason = name.partition(":")
         events.add_metric([result, reason], count)
     pending = GaugeMetricFamily(
-        "abmonitor_pending_predictions", "Predictions whose id is remembered.", view.fleet.pending
+        "abmonitor_pending_predictions", "Predictions whose id is remembered.", labels=()
     )
     waiting = GaugeMetricFamily(
-        "abmonitor_waiting_outcomes", "Outcomes that wait for their prediction.", view.fleet.waiting
+        "abmonitor_waiting_outcomes", "Outcomes that wait for their prediction.", labels=()
     )
     ticked = GaugeMetricFamily(
-        "abmonitor_tick_timestamp_seconds", "The monitor's clock at its latest tick."
+        "abmonitor_tick_timestamp_seconds", "The monitor's clock at its latest tick.", labels=()
     )
-    if view.as_of is not None:
+    if view.as_of is not None:  # before the first tick nothing is known
+        pending.add_metric([], view.fleet.pending)
+        waiting.add_metric([], view.fleet.waiting)
         ticked.add_metric([], view.as_of / 1000)
     return [events, pending, waiting, ticked]

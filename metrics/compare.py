@@ -1,10 +1,12 @@
 """Comparing: a snapshot to each variant's metrics, and to each treatment's standing against the control.
 
-What needs labels is computed from mature cohorts, everything else from all that arrived. Pure.
+A variant's own label-free metrics are of everything that arrived; what needs labels, and every comparison,
+is of mature cohorts, so that both sides are seen through the same window. Pure.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from metrics import uncertainty
 from metrics.advantage import Advantage, Standing, advantage, standing
@@ -39,9 +41,37 @@ class Comparison:
     recommendation: Recommendation
 
 
+def _quantile(share: float, ledger: Ledger) -> Estimate | None:
+    (value,) = ledger.latency.quantiles(share)
+    return None if value is None else Estimate(value, None)
+
+
 def confusion_of(ledger: Ledger, experiment: Experiment) -> Confusion:
     """The confusion counts of a mature ledger under the experiment's label policy."""
     return Confusion.of(ledger.cells, experiment.labels)
+
+
+_LABEL_FREE: Mapping[str, Callable[[Ledger], Estimate | None]] = {
+    "error_rate": lambda ledger: uncertainty.share(ledger.errors, ledger.predictions),
+    "selection_rate": lambda ledger: uncertainty.share(ledger.acted, ledger.predictions),
+    "latency_mean_ms": lambda ledger: uncertainty.mean_latency_ms(ledger.moments),
+    **{name: partial(_quantile, share) for name, share in QUANTILES.items()},
+}
+
+_PRICED: Mapping[str, Callable[[Confusion, float], Estimate | None]] = {
+    "rap": uncertainty.rap,
+    "roi": uncertainty.roi,
+    "profit_per_prediction": uncertainty.profit_per_prediction,
+}
+
+_PLAIN: Mapping[str, Callable[[Confusion], Estimate | None]] = {
+    "precision": uncertainty.precision,
+    "recall": uncertainty.recall,
+    "specificity": uncertainty.specificity,
+    "false_alarm_rate": uncertainty.false_alarm_rate,
+    "accuracy": uncertainty.accuracy,
+    "f_score": uncertainty.f_score,
+}
 
 
 def estimate(metric: str, ledger: Ledger, experiment: Experiment) -> Estimate | None:
@@ -49,33 +79,16 @@ def estimate(metric: str, ledger: Ledger, experiment: Experiment) -> Estimate | 
 
     Quantiles come without a variance. Labelled metrics expect a mature ledger.
     """
-    known = CATALOGUE[metric]
-    q = experiment.q
-    if (known.priced and q is None) or (
-        known.every_label and experiment.labels.observed == "acted"
-    ):
+    if metric in _LABEL_FREE:
+        return _LABEL_FREE[metric](ledger)
+    if CATALOGUE[metric].every_label and experiment.labels.observed == "acted":
         return None
-    if metric in QUANTILES:
-        (value,) = ledger.latency.quantiles(QUANTILES[metric])
-        return None if value is None else Estimate(value, None)
-    if metric == "error_rate":
-        return uncertainty.share(ledger.errors, ledger.predictions)
-    if metric == "selection_rate":
-        return uncertainty.share(ledger.acted, ledger.predictions)
-    if metric == "latency_mean_ms":
-        return uncertainty.mean_latency_ms(ledger.moments)
-    confusion = confusion_of(ledger, experiment)
-    if metric == "rap" and q is not None:
-        return uncertainty.rap(confusion, q)
-    if metric == "roi" and q is not None:
-        return uncertainty.roi(confusion, q)
-    if metric == "profit_per_prediction" and q is not None:
-        return uncertainty.profit_per_prediction(confusion, q)
     if metric == "net_business_value":
         return _business_value(ledger, experiment)
-    plain = getattr(uncertainty, metric)
-    found: Estimate | None = plain(confusion)
-    return found
+    confusion = confusion_of(ledger, experiment)
+    if metric in _PRICED:
+        return None if experiment.q is None else _PRICED[metric](confusion, experiment.q)
+    return _PLAIN[metric](confusion)
 
 
 def _business_value(ledger: Ledger, experiment: Experiment) -> Estimate | None:
@@ -123,10 +136,9 @@ def _compare(
         if name not in QUANTILES and not metric.relative_only
     }
     value = uncertainty.difference(
-        _business_value(ours, experiment), _business_value(theirs, experiment)
+        estimate("net_business_value", ours, experiment),
+        estimate("net_business_value", theirs, experiment),
     )
-    if experiment.labels.observed == "acted":
-        value = None
     rap = differences["rap"]
     return Comparison(
         treatment,

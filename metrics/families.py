@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from metrics.compare import QUANTILES as COMPARED_QUANTILES
 from metrics.compare import Comparison, confusion_of, metrics_of
 from metrics.experiment import Experiment
 from metrics.snapshot import Snapshot, VariantFacts
@@ -16,6 +17,8 @@ from metrics.snapshot import Snapshot, VariantFacts
 
 QUANTILES = (0.5, 0.95, 0.99)
 _OF = ["experiment", "variant"]
+_MILLISECONDS = {"latency_mean_ms", *COMPARED_QUANTILES}
+"""Metrics that are exposed in seconds, as latencies of windows."""
 _CONFUSION = {"tp": ("1", "1"), "fp": ("1", "0"), "tn": ("0", "0"), "fn": ("0", "1")}
 """Cells as label values: predicted, actual."""
 
@@ -67,8 +70,9 @@ class _Families:
             labels=[*_OF, "predicted", "actual"],
         )
         self.metric = gauge(
-            "abmonitor_metric_value",
-            "A metric of a variant; ratios and money per unit cost. Labelled ones are of mature cohorts.",
+            "abmonitor_metric_ratio",
+            "A metric of a variant since the beginning (profit in unit costs); those that need labels"
+            " are of mature cohorts.",
             labels=[*_OF, "metric"],
         )
         self.rap = gauge(
@@ -79,7 +83,12 @@ class _Families:
             "Latency of predictions in a rolling window.",
             labels=[*_OF, "window", "quantile"],
         )
-        self.rate = gauge(
+        self.mean_latency = gauge(
+            "abmonitor_latency_mean_seconds",
+            "Mean latency of predictions in a rolling window.",
+            labels=[*_OF, "window"],
+        )
+        self.arrived = gauge(
             "abmonitor_window_predictions",
             "Predictions that arrived in a rolling window.",
             labels=[*_OF, "window"],
@@ -90,8 +99,8 @@ class _Families:
             labels=[*_OF, "window"],
         )
         self.value = gauge(
-            "abmonitor_net_business_value_percent",
-            "Net business value of a treatment against its control: estimate and interval.",
+            "abmonitor_net_business_value_ratio",
+            "Net business value of a treatment against its control (0.01 is 1 %): estimate and interval.",
             labels=[*_OF, "metric"],
         )
         self.difference = gauge(
@@ -138,7 +147,7 @@ class _Families:
             self.matured.add_metric(where, getattr(confusion, cell).n)
         values = metrics_of(total, facts.mature, experiment)
         for metric, value in values.items():
-            if value is not None:
+            if value is not None and metric not in _MILLISECONDS:
                 self.metric.add_metric([*labels, metric], value)
         if values["rap"] is not None:
             self.rap.add_metric(labels, values["rap"])
@@ -148,19 +157,21 @@ class _Families:
 
     def _window(self, labels: list[str], facts: VariantFacts, end: int, width: int) -> None:
         ledger = facts.window(end, width)
-        self.rate.add_metric(labels, ledger.predictions)
+        self.arrived.add_metric(labels, ledger.predictions)
         if ledger.error_rate is not None:
             self.window_errors.add_metric(labels, ledger.error_rate)
+        if ledger.moments.mean_ms is not None:
+            self.mean_latency.add_metric(labels, ledger.moments.mean_ms / 1000)
         for quantile, value in zip(QUANTILES, ledger.latency.quantiles(*QUANTILES), strict=True):
             if value is not None:
                 self.latency.add_metric([*labels, str(quantile)], value / 1000)
 
     def _comparison(self, labels: list[str], comparison: Comparison) -> None:
-        for family, found in (
-            (self.value, comparison.net_business_value),
-            (self.difference, comparison.differences.get("rap")),
+        for family, found, scale in (
+            (self.value, comparison.net_business_value, 0.01),
+            (self.difference, comparison.differences.get("rap"), 1),
         ):
             for metric in ("estimate", "lower", "upper") if found else ():
                 value = getattr(found, metric)
                 if value is not None:
-                    family.add_metric([*labels, metric], value)
+                    family.add_metric([*labels, metric], scale * value)

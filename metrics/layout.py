@@ -75,6 +75,8 @@ class Meta(msgspec.Struct, omit_defaults=True):
     """By experiment: every prediction that arrived before this has its final label in its cohort."""
     cursors: dict[str, int] = {}
     """By queue: how many ids of its first chunk are done."""
+    waiting: int = 0
+    """Outcomes that wait for their prediction."""
     tallies: dict[str, int] = {}
     """Events by result since the beginning."""
 

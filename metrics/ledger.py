@@ -61,9 +61,9 @@ class Ledger:
         predictions: int = 0,
         errors: int = 0,
         acted: int = 0,
-        cells: Cells = Cells(),  # noqa: B008  # immutable
-        moments: Moments = Moments(),  # noqa: B008  # immutable
-        latency: Histogram = Histogram(),  # noqa: B008  # immutable
+        cells: Cells = Cells(),  # immutable
+        moments: Moments = Moments(),  # immutable
+        latency: Histogram = Histogram(),  # immutable
         scores: Ints = _NO_SCORES,
     ) -> None:
         self._scalars = (predictions, errors, acted, *chain.from_iterable(cells), *moments)
@@ -134,8 +134,11 @@ class Ledger:
             raise LedgerFormatError(f"a ledger of version {VERSION} was expected, found {found}")
         _, bins, *words = _SCALARS.unpack_from(packed)
         scalars = tuple(low | high << 64 for low, high in zip(words[::2], words[1::2], strict=True))
-        scores = np.frombuffer(packed, dtype="<i8", count=bins, offset=_SCALARS.size)
-        latency = Histogram.unpack(packed, _SCALARS.size + 8 * bins)
+        try:
+            scores = np.frombuffer(packed, dtype="<i8", count=bins, offset=_SCALARS.size)
+            latency = Histogram.unpack(packed, _SCALARS.size + 8 * bins)
+        except (ValueError, struct.error) as error:
+            raise LedgerFormatError(f"a ledger of {len(packed)} bytes was cut: {error}") from error
         return cls._of(scalars, latency, scores.astype(np.int64))
 
     def __eq__(self, other: object) -> bool:
@@ -151,5 +154,5 @@ def total(ledgers: Iterable[Ledger]) -> Ledger:
         return parts[0] if parts else Ledger()
     scalars = tuple(map(sum, zip(*(part._scalars for part in parts), strict=True)))  # noqa: SLF001
     scored = [part.scores for part in parts if part.scores.size]
-    scores = np.sum(scored, axis=0, dtype=np.int64) if scored else _NO_SCORES
+    scores = np.stack(scored).sum(axis=0, dtype=np.int64) if scored else _NO_SCORES
     return Ledger._of(scalars, summed(part.latency for part in parts), scores)  # noqa: SLF001

@@ -33,42 +33,54 @@ class _Shard:
     meta: Meta = field(default_factory=Meta)
     ledgers: dict[PaneName, Ledger] = field(default_factory=dict)
     pending: int = 0
-    waiting: int = 0
 
 
 class _Variant:
     """The ledgers of one variant, added up over shards, kept up to date name by name."""
 
     def __init__(self) -> None:
-        self.panes: dict[Kind, dict[int, Ledger]] = {kind: {} for kind in Kind}
+        self._panes: dict[Kind, dict[int, Ledger]] = {kind: {} for kind in Kind}
+        self._shared: set[Kind] = set()
         self._settled, self._settled_to = Ledger(), 0
 
-    def put(self, name: PaneName, ledger: Ledger) -> None:
-        """Replace one ledger."""
-        self.panes[name.kind][name.start] = ledger
+    def put(self, name: PaneName, ledger: Ledger | None) -> None:
+        """Replace one ledger, or drop it."""
+        panes = self._own(name.kind)
+        if ledger is None:
+            panes.pop(name.start, None)
+        else:
+            panes[name.start] = ledger
         if name.kind is Kind.MATURE and name.start < self._settled_to:
             self._settled, self._settled_to = Ledger(), 0  # rebuilt from the log: add up again
 
     def drop_before(self, watermark: int) -> None:
         """Forget the panes that the workers have deleted."""
         for kind, retention in RETENTION.items():
-            panes = self.panes[kind]
-            for start in [start for start in panes if start < watermark - retention]:
-                del panes[start]
+            old = [start for start in self._panes[kind] if start < watermark - retention]
+            for start in old:
+                del self._own(kind)[start]
+
+    def _own(self, kind: Kind) -> dict[int, Ledger]:
+        """The panes of a kind, copied first if a snapshot holds them: a snapshot never changes."""
+        if kind in self._shared:
+            self._panes[kind] = dict(self._panes[kind])
+            self._shared.discard(kind)
+        return self._panes[kind]
 
     def facts(self, matured: int, cohort: int) -> VariantFacts:
         """An immutable view; cohorts that are complete are added up only once."""
-        cohorts = self.panes[Kind.MATURE]
+        cohorts = self._panes[Kind.MATURE]
         settled_to = matured - cohort
         fresh = [start for start in cohorts if self._settled_to <= start < settled_to]
         if settled_to > self._settled_to:
             self._settled = total([self._settled, *(cohorts[start] for start in fresh)])
             self._settled_to = settled_to
         rest = (ledger for start, ledger in cohorts.items() if start >= self._settled_to)
+        self._shared = set(Kind)
         return VariantFacts(
-            self.panes[Kind.TOTAL].get(0, Ledger()),
-            self.panes[Kind.FINE],
-            self.panes[Kind.COARSE],
+            self._panes[Kind.TOTAL].get(0, Ledger()),
+            self._panes[Kind.FINE],
+            self._panes[Kind.COARSE],
             cohorts,
             total([self._settled, *rest]),
         )
@@ -86,7 +98,8 @@ class Reader:
         """The state of the store now. Raises redis.exceptions.RedisError when it cannot be read."""
         members = await self._client.smembers(shards_key(self._deployment))
         changed: set[PaneName] = set()
-        for number in sorted(int(member) for member in members):
+        # A shard that was once seen is looked for even where the list of shards got lost.
+        for number in sorted({int(member) for member in members} | self._shards.keys()):
             changed |= await self._read_shard(number)
         self._add_up(changed)
         shards = [shard for shard in self._shards.values() if shard.meta.seq]
@@ -96,7 +109,7 @@ class Reader:
         return Fleet(
             {experiment.name: self._snapshot(experiment, shards) for experiment in experiments},
             tallies,
-            sum(shard.waiting for shard in shards),
+            sum(shard.meta.waiting for shard in shards),
             sum(shard.pending for shard in shards),
             len(shards),
         )
@@ -108,10 +121,9 @@ class Reader:
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.get(keys.meta)
             pipe.hlen(keys.pending)
-            pipe.hlen(keys.early)
             for index in INDEXES:
                 pipe.zrangebyscore(keys.touched(index), f"({shard.meta.seq}", "+inf")
-            meta, shard.pending, shard.waiting, *touched = await pipe.execute()
+            meta, shard.pending, *touched = await pipe.execute()
         fresh = decode_meta(meta)
         changed: set[PaneName] = set()
         known = shard.meta
@@ -134,7 +146,7 @@ class Reader:
         for name in changed:
             variant = self._variants.setdefault((name.experiment, name.variant), _Variant())
             parts = [s.ledgers[name] for s in self._shards.values() if name in s.ledgers]
-            variant.put(name, total(parts))
+            variant.put(name, total(parts) if parts else None)
 
     def _snapshot(self, experiment: Experiment, shards: list[_Shard]) -> Snapshot:
         metas = [shard.meta for shard in shards]

@@ -143,7 +143,7 @@ def mean_latency_ms(moments: Moments) -> Estimate | None:
 def business_value(
     confusion: Confusion,
     moments: Moments,
-    weights: BusinessValue = BusinessValue(),  # noqa: B008  # frozen
+    weights: BusinessValue = BusinessValue(),  # frozen
 ) -> Estimate | None:
     """50*accuracy - 0.1*latency - 1000*error rate of one variant, in per cent (with default `weights`).
 

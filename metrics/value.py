@@ -116,7 +116,7 @@ def net_business_value(
     accuracy_points: float | None,
     latency_ms: float | None,
     error_points: float | None,
-    weights: BusinessValue = BusinessValue(),  # noqa: B008  # frozen
+    weights: BusinessValue = BusinessValue(),  # frozen
 ) -> NetBusinessValue:
     """0.5*accuracy - 0.1*latency - 10*errors, in per cent; the three numbers are `weights`.
 

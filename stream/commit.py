@@ -32,10 +32,10 @@ class Work:
     harvests: dict[str, Harvest] = field(default_factory=dict)
     rows: dict[str, list[bytes | None]] = field(default_factory=dict)
     """What is stored for the harvested ids, by queue; None for ids that are not stored any more."""
-    expired: list[bytes] = field(default_factory=list)
-    """Digests of outcomes that waited in vain."""
-    grown: list[str] = field(default_factory=list)
-    """Queues that got new chunks."""
+    expired: int = 0
+    """How many outcomes waited in vain."""
+    grown: dict[str, tuple[list[int], list[bytes]]] = field(default_factory=dict)
+    """Arrivals and digests to append, by queue."""
     backlog: bool = False
     """More is due than this commit takes."""
 
@@ -60,12 +60,17 @@ class Work:
             last = self.arrivals[-1] if len(batch) else 0
             clock = max(clock, last, batch.complete_to or 0)
         meta.positions = {**meta.positions, batch.topic: Position(offset, clock)}
-        events = self.screening.usable
-        outcomes = [
-            e.arrival for e in events if type(e) is ScreenedOutcome and self._counted(e.record)
-        ]
-        if outcomes:
-            meta.last_outcome = max(meta.last_outcome or 0, outcomes[-1])
+        latest = next(
+            (
+                event.arrival
+                for event in reversed(self.screening.usable)
+                if type(event) is ScreenedOutcome and self._counted(event.record)
+            ),
+            0,
+        )
+        if latest:
+            meta.last_outcome = max(meta.last_outcome or 0, latest)
+        meta.waiting += len(self.joined.waiting) - self.joined.met
         for event in self.joined.new:
             meta.last_prediction[event.spec.experiment.name] = event.arrival
 
@@ -79,20 +84,27 @@ class Work:
         for index, rejected in self.screening.rejected:
             if self._counted(index):
                 tallies[f"rejected:{rejected.reason}"] += 1
-        tallies["unmatched"] += len(self.expired)
+        tallies["unmatched"] += self.expired
         return +tallies
 
     def take_expired(self, delay: int) -> None:
-        """Of the harvested early outcomes keep those that still wait: others met their prediction."""
+        """Of the harvested early outcomes take those that waited in vain: others met their prediction."""
         harvest, watermark = self.harvests.get(EXPIRE), self.meta.watermark
         if harvest is None or watermark is None:
             return
-        gone = set(self.joined.early_gone)
-        for digest, packed in zip(harvest.digests, self.rows.get(EXPIRE, ()), strict=True):
-            known = self.joined.early.get(digest, packed)
-            if known and digest not in gone and EARLY_STRUCT.unpack(known)[0] + delay < watermark:
-                self.expired.append(digest)
-                self.joined.early.pop(digest, None)
+        joined, gone = self.joined, set(self.joined.early_gone)
+        stored = dict(zip(harvest.digests, self.rows.get(EXPIRE, ()), strict=True))
+        for digest, packed in stored.items():
+            known = joined.early.get(digest) or (b"" if digest in gone else packed) or b""
+            outcomes = list(EARLY_STRUCT.iter_unpack(known))
+            stay = [EARLY_STRUCT.pack(*one) for one in outcomes if one[0] + delay >= watermark]
+            self.expired += len(outcomes) - len(stay)
+            if outcomes and not stay:
+                joined.early.pop(digest, None)
+                joined.early_gone.append(digest)
+            elif len(stay) < len(outcomes):
+                joined.early[digest] = b"".join(stay)
+        self.meta.waiting -= self.expired
 
     def deltas(self, specs: SpecTable) -> Deltas:
         """What this commit adds to each ledger."""
@@ -111,60 +123,62 @@ class Work:
         ]
         return spread(specs, (arrived, labelled), mature)
 
-    def note_matured(self, queues: Sequence[Queue]) -> None:
-        """Record up to which arrival each experiment's labels are final, and how far queues are done."""
-        first_new: dict[str, int] = {}
-        for event in self.joined.new:
-            first_new.setdefault(event.spec.experiment.name, event.arrival)
-        for queue in queues:
-            harvest = self.harvests.get(queue.name)
-            if harvest is None:
-                continue
-            self.meta.cursors[queue.name] = harvest.cursor
-            self.backlog = self.backlog or not harvest.complete
-            if queue.awaits_labels and queue.spec:
-                name = queue.spec.experiment.name
-                through = min(harvest.through, first_new.get(name, harvest.through))
-                if through < harvest.through:  # some of this very batch is due: sweep once more
-                    self.backlog = True
-                self.meta.matured[name] = max(self.meta.matured.get(name, 0), through)
-
-    def writes(self, keys: Keys, queues: Sequence[Queue]) -> list[Command]:
-        """The commands for join state and queues."""
-        joined, commands = self.joined, list[Command]()
-        for queue in queues:
-            harvest = self.harvests.get(queue.name)
-            if harvest is None:
-                continue
-            if queue.moves_to is None and queue.name != EXPIRE and harvest.digests:
-                commands.append(("HDEL", keys.pending, *harvest.digests))
-            for _ in range(harvest.finished):
-                if queue.moves_to:
-                    source, target = keys.key(queue.name), keys.key(queue.moves_to)
-                    commands.append(("LMOVE", source, target, "LEFT", "RIGHT"))
-                else:
-                    commands.append(("LPOP", keys.key(queue.name)))
-        if joined.pending:
-            fields = [part for item in joined.pending.items() for part in item]
-            commands.append(("HSET", keys.pending, *fields))
-        gone = joined.early_gone + self.expired
-        if gone:
-            commands.append(("HDEL", keys.early, *gone))
-        if joined.early:
-            fields = [part for item in joined.early.items() for part in item]
-            commands.append(("HSET", keys.early, *fields))
-        for name, chunks in self._appended().items():
-            commands.append(("RPUSH", keys.key(name), *chunks))
-            self.grown.append(name)
-        return commands
-
-    def _appended(self) -> dict[str, list[bytes]]:
+    def append(self, queues: Sequence[Queue]) -> None:
+        """Put new ids at the end of their queues, and swept ones at the end of the next."""
         by_queue: dict[str, list[ScreenedPrediction | ScreenedOutcome]] = {}
         for event in self.joined.new:
             by_queue.setdefault(due_queue(event.spec.experiment.name), []).append(event)
         if self.joined.waiting:
             by_queue[EXPIRE] = list(self.joined.waiting)
-        return {
-            name: pack_chunks([e.arrival for e in events], [e.digest for e in events])
-            for name, events in by_queue.items()
-        }
+        for name, events in by_queue.items():
+            self.grown[name] = [e.arrival for e in events], [e.digest for e in events]
+        for queue in queues:
+            harvest = self.harvests.get(queue.name)
+            if queue.moves_to and harvest is not None and harvest.digests:
+                self.grown[queue.moves_to] = harvest.arrivals, harvest.digests
+
+    def note_progress(self, queues: Sequence[Queue]) -> None:
+        """Record how far queues are done, and up to which arrival each experiment's labels are final."""
+        meta = self.meta
+        for queue in queues:
+            harvest = self.harvests.get(queue.name)
+            limit = queue.limit(meta.watermark, meta.last_outcome)
+            if harvest is None or limit is None:
+                continue
+            meta.cursors[queue.name] = harvest.cursor
+            through = harvest.through
+            if queue.name in self.grown:  # what this very commit appends may be due, too
+                through = min(through, self.grown[queue.name][0][0])
+            self.backlog = self.backlog or through < limit
+            if queue.awaits_labels and queue.spec:
+                name = queue.spec.experiment.name
+                meta.matured[name] = max(meta.matured.get(name, 0), through)
+
+    def writes(self, keys: Keys, queues: Sequence[Queue]) -> list[Command]:
+        """The commands for join state and queues."""
+        joined = self.joined
+        commands = self._taken(keys, queues)
+        if joined.pending:
+            fields = [part for item in joined.pending.items() for part in item]
+            commands.append(("HSET", keys.pending, *fields))
+        if joined.early_gone:
+            commands.append(("HDEL", keys.early, *joined.early_gone))
+        if joined.early:
+            fields = [part for item in joined.early.items() for part in item]
+            commands.append(("HSET", keys.early, *fields))
+        for name, (arrivals, digests) in self.grown.items():
+            commands.append(("RPUSH", keys.key(name), *pack_chunks(arrivals, digests)))
+        return commands
+
+    def _taken(self, keys: Keys, queues: Sequence[Queue]) -> list[Command]:
+        """The commands that take swept ids out of their queues."""
+        commands: list[Command] = []
+        for queue in queues:
+            harvest = self.harvests.get(queue.name)
+            if harvest is None:
+                continue
+            if queue.is_last and harvest.digests:
+                commands.append(("HDEL", keys.pending, *harvest.digests))
+            if harvest.finished:
+                commands.append(("LPOP", keys.key(queue.name), harvest.finished))
+        return commands

@@ -24,6 +24,9 @@ from stream.rows import (
 from stream.screen import Screened, ScreenedOutcome, ScreenedPrediction, Spec, SpecTable
 
 
+MAX_WAITING = 16
+"""Outcomes of one id that may wait for its prediction; any more are duplicates."""
+
 _LABELLED_BIT = LABELLED << FLAG_SHIFT
 _ACTUAL_BIT = ACTUAL << FLAG_SHIFT
 
@@ -35,7 +38,7 @@ class Joined:
     pending: dict[bytes, bytes] = field(default_factory=dict)
     """Rows to write, by digest."""
     early: dict[bytes, bytes] = field(default_factory=dict)
-    """Outcomes that came first, to write by digest."""
+    """Outcomes that came first, to write by digest: all that wait for one id, in order."""
     early_gone: list[bytes] = field(default_factory=list)
     """Outcomes that met their prediction; to delete before `early` is written."""
     new: list[ScreenedPrediction] = field(default_factory=list)
@@ -44,6 +47,9 @@ class Joined:
     labelled_at: list[int] = field(default_factory=list)
     """When prediction and outcome were both there."""
     waiting: list[ScreenedOutcome] = field(default_factory=list)
+    """Outcomes that found no prediction."""
+    met: int = 0
+    """Outcomes that had waited and met their prediction."""
     tallies: Counter[str] = field(default_factory=Counter)
     stop: int | None = None
     """Index of the record at which joining stopped, at a reused id (see `Joiner`)."""
@@ -54,7 +60,8 @@ class Joiner:
 
     `stored` and `stored_early` hold what Redis has about the batch's digests. An id that comes again
     after it should have been forgotten stops the joiner (`Joined.stop`): the caller commits what came
-    before, sweeps up to that arrival, and goes on; with `reuse_waits` unset it counts as a duplicate.
+    before, sweeps up to that arrival, and goes on. Where the id still cannot be forgotten, because labels
+    are silent, the caller sets `reuse_at` to the record's number, and it counts as a duplicate.
     """
 
     def __init__(
@@ -68,7 +75,7 @@ class Joiner:
         self._rows = dict(stored)
         self._early = dict(stored_early)
         self._early_for = early_for
-        self.reuse_waits = True
+        self.reuse_at: int | None = None
         self._out = Joined()
 
     def join(self, events: Sequence[Screened]) -> Joined:
@@ -86,8 +93,10 @@ class Joiner:
         key, out = event.digest, self._out
         stored = self._rows.get(key)
         if stored is not None:
-            arrival = ROW_STRUCT.unpack(stored)[0]
-            if self.reuse_waits and event.arrival > arrival + event.spec.remembered:
+            arrival, _, _, _, slot = ROW_STRUCT.unpack(stored)
+            owner = self._by_slot.get(slot, event.spec)
+            outlived = event.arrival > arrival + owner.remembered
+            if outlived and event.record != self.reuse_at:
                 return False
             out.tallies["duplicate"] += 1
             return True
@@ -96,13 +105,25 @@ class Joiner:
         self._rows[key] = out.pending[key] = event.row
         early = self._early.get(key)
         if early is not None:
-            arrival, time, actual = EARLY_STRUCT.unpack(early)
-            if event.arrival <= arrival + self._early_for:
-                del self._early[key]
-                out.early.pop(key, None)
-                out.early_gone.append(key)
-                self._label(key, event.row, event.spec, arrival, time, actual=bool(actual))
+            self._meet(event, early)
         return True
+
+    def _meet(self, event: ScreenedPrediction, early: bytes) -> None:
+        """Judge the outcomes that waited for `event`; those that waited too long stay to be counted."""
+        stay = []
+        for arrival, time, actual in EARLY_STRUCT.iter_unpack(early):
+            if self._meets(event.arrival, event.spec, arrival):
+                self._out.met += 1
+                row = self._rows[event.digest]
+                self._label(event.digest, row, event.spec, arrival, time, actual=bool(actual))
+            else:
+                stay.append(EARLY_STRUCT.pack(arrival, time, actual))
+        self._out.early.pop(event.digest, None)
+        self._early[event.digest] = b"".join(stay)
+        if stay:
+            self._out.early[event.digest] = self._early[event.digest]
+        else:
+            self._out.early_gone.append(event.digest)
 
     def _outcome(self, event: ScreenedOutcome) -> None:
         key, stored = event.digest, self._rows.get(event.digest)
@@ -112,10 +133,14 @@ class Joiner:
             if spec is None:  # its experiment is no longer configured
                 self._out.tallies["ignored"] += 1
                 return
-            if arrival - self._early_for <= event.arrival <= arrival + spec.remembered:
+            if self._meets(arrival, spec, event.arrival):
                 self._label(key, stored, spec, event.arrival, event.time, actual=event.actual)
                 return
         self._wait(event)
+
+    def _meets(self, predicted_at: int, spec: Spec, outcome_at: int) -> bool:
+        """Whether a prediction and an outcome that arrived at these times know of each other."""
+        return predicted_at - self._early_for <= outcome_at <= predicted_at + spec.remembered
 
     def _label(
         self, key: bytes, row: bytes, spec: Spec, arrival: int, time: int, *, actual: bool
@@ -139,12 +164,10 @@ class Joiner:
     def _wait(self, event: ScreenedOutcome) -> None:
         """Keep an outcome whose prediction is not known (yet)."""
         out, key = self._out, event.digest
-        waiting = self._early.get(key)
-        if waiting is not None:
-            if event.arrival <= EARLY_STRUCT.unpack(waiting)[0] + self._early_for:
-                out.tallies["duplicate"] += 1
-                return
-            out.tallies["unmatched"] += 1  # the one that waited has waited long enough
+        waiting = self._early.get(key, b"")
+        if len(waiting) >= MAX_WAITING * EARLY_STRUCT.size:
+            out.tallies["duplicate"] += 1
+            return
         packed = EARLY_STRUCT.pack(event.arrival, event.time, event.actual)
-        self._early[key] = out.early[key] = packed
+        self._early[key] = out.early[key] = waiting + packed
         out.waiting.append(event)

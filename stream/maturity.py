@@ -77,7 +77,8 @@ def harvest(
     arrivals: list[int] = []
     finished = 0
     for chunk in chunks:
-        ripe = int(np.searchsorted(chunk.arrivals, limit, side="left"))
+        # A horizon that was made longer does not undo what is done.
+        ripe = max(cursor, int(np.searchsorted(chunk.arrivals, limit, side="left")))
         stop = min(ripe, cursor + budget - len(digests))
         digests += digests_in(chunk.digests[cursor * DIGEST_BYTES : stop * DIGEST_BYTES])
         arrivals += chunk.arrivals[cursor:stop].tolist()

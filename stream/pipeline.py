@@ -5,26 +5,23 @@ stored positions, under WATCH of them. So whatever happens (a crash between any 
 worker that wakes up, a reply that got lost), an event is counted once or not yet, never twice.
 """
 
-import uuid
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from metrics.experiment import MINUTE, Experiment
-from metrics.layout import Keys, Meta
+from metrics.layout import Meta
 from stream.batch import Batch, BatchReport, DeadLetter
 from stream.commit import Work
+from stream.ending import finish
 from stream.events import Event
-from stream.fold import fold_mature
 from stream.join import Joiner
-from stream.ledgers import Deltas, LedgerCache, spread
-from stream.maturity import Chunk, pack_chunks
-from stream.queues import EXPIRE, Heads, Queue, due_queue, forget_queue, queues_of
-from stream.rows import digests_in, time_of, unpack_rows
-from stream.screen import ScreenedPrediction, Screening, Spec, SpecTable, screen
+from stream.queues import EXPIRE, Queue
+from stream.screen import Screening, SpecTable, screen
+from stream.shard import Shard
 from stream.sources import Decoder
 from stream.store import Command, ConflictError, Session, Store
 
@@ -75,20 +72,13 @@ class ShardPipeline:
         topics: tuple[str, ...],
         early_for: int = 10 * MINUTE,
     ) -> None:
-        self._store, self._decoder, self._dead_letters = store, decoder, dead_letters
+        self._decoder, self._dead_letters = decoder, dead_letters
         self._topics, self._early_for = topics, early_for
-        self._specs = SpecTable(experiments)
-        self._keys = Keys(store.deployment, shard)
-        self._ledgers = LedgerCache(self._keys)
-        self._queues = queues_of(self._specs.by_name.values(), early_for)
-        self._heads = Heads(self._queues)
-        self._writer = uuid.uuid4().hex
-        self._seq: int | None = None
-        self._rewound = False
+        self._shard = Shard(store, shard, SpecTable(experiments), early_for)
 
     async def positions(self) -> dict[str, int]:
         """The stored position of each topic; empty when nothing was ever counted."""
-        async with self._store.session(self._keys.shard) as session:
+        async with self._shard.session() as session:
             meta, _ = await session.begin()
         return {topic: position.offset for topic, position in meta.positions.items()}
 
@@ -113,37 +103,39 @@ class ShardPipeline:
         if letters:
             # Before the commit: a record may be kept twice there, but is never lost.
             await self._dead_letters.send(letters)
-        start, reuse_waits, backlog = 0, True, True
+        start, backlog = 0, True
+        reuse_at: int | None = None
         while start < len(batch) or backlog:
             try:
-                work = await self._step(prepared, start, report, reuse_waits=reuse_waits)
+                work = await self._step(prepared, start, report, reuse_at=reuse_at)
             except ConflictError:
                 report.conflicts += 1
                 if report.conflicts > MAX_CONFLICTS:
                     raise ShardContestedError(
-                        f"shard {self._keys.shard} of {self._keys.deployment!r}: others committed"
+                        f"shard {self._shard.keys.shard} of {self._shard.keys.deployment!r}: others committed"
                         f" {MAX_CONFLICTS} times during one batch"
                     ) from None
                 continue
             except _RewindError:
                 return
+            report.trimmed += work.start - start
             backlog = work.backlog
             # An id came again when it should have been forgotten: sweep up to there, then go on.
-            reuse_waits = work.stop > start or work.swept > 0 or backlog
-            start = work.stop
+            stuck = work.stop == start and not work.swept and not backlog
+            start, reuse_at = work.stop, start if stuck else None
 
     def _prepare(self, batch: Batch, events: Sequence[Event], floor: int) -> _Prepared:
         raw = np.asarray(batch.arrivals, dtype=np.int64)
         arrivals: list[int] = np.maximum(np.maximum.accumulate(raw), floor).tolist()
-        return _Prepared(batch, events, arrivals, screen(events, arrivals, self._specs))
+        return _Prepared(batch, events, arrivals, screen(events, arrivals, self._shard.specs))
 
     async def _step(
-        self, prepared: _Prepared, start: int, report: BatchReport, *, reuse_waits: bool
+        self, prepared: _Prepared, start: int, report: BatchReport, *, reuse_at: int | None
     ) -> Work:
         """Commit the records from `start` on, or as many as one commit can take."""
-        async with self._store.session(self._keys.shard) as session:
+        async with self._shard.session() as session:
             work, joiner, prunable = await self._begin(session, prepared, start, report)
-            joiner.reuse_waits = reuse_waits
+            joiner.reuse_at = reuse_at
             work.joined = joiner.join(
                 [event for event in work.screening.usable if event.record >= work.start]
             )
@@ -160,64 +152,57 @@ class ShardPipeline:
         self, session: Session, prepared: _Prepared, start: int, report: BatchReport
     ) -> tuple[Work, Joiner, list[list[bytes]]]:
         """Read under the watch what the records from `start` on can touch."""
-        keys, batch = self._keys, prepared.batch
+        shard, keys, batch = self._shard, self._shard.keys, prepared.batch
         usable = [event for event in prepared.screening.usable if event.record >= start]
         digests = [event.digest for event in usable]
-        new = [event.digest for event in usable if type(event) is ScreenedPrediction]
-        reads: list[Command] = list(self._ledgers.prune_reads())
-        reads += _lookup(keys.pending, digests) + _lookup(keys.early, new)
-        meta, replies = await session.begin(*reads)
-        if (meta.writer, meta.seq) != (self._writer, self._seq):
-            self._ledgers.forget_all()
-            self._heads.forget_all()
-        prunable, found = replies[:2], replies[2:]
-        pending = _present(digests, found[:1])
-        early = _present(new, found[1:])
-        # An outcome whose prediction is unknown may have been here before.
-        stray = list(set(digests) - pending.keys() - set(new))
-        heads = self._heads.reads(keys)
-        replies = await session.read(*heads, *_lookup(keys.early, stray))
-        self._heads.learn(replies[: len(heads)])
-        early |= _present(stray, replies[len(heads) :])
+        prunes = self._shard.ledgers.prune_reads()
+        meta, replies = await shard.begin(session, *prunes, *_lookup(keys.pending, digests))
+        prunable, pending = replies[: len(prunes)], _present(digests, replies[len(prunes) :])
+        heads = self._shard.heads.reads(keys)
+        # Outcomes wait so rarely that looking for them in every batch would be a waste.
+        replies = await session.read(*heads, *_lookup(keys.early, digests if meta.waiting else ()))
+        self._shard.heads.learn(replies[: len(heads)])
+        early = _present(digests, replies[len(heads) :])
         self._check_position(meta, batch, start, report)
         known = meta.positions.get(batch.topic)
         if known:
             counted = bisect_left(batch.offsets, known.offset)
-            report.trimmed += max(0, counted - start)
             start = max(start, counted)
             if start < len(batch) and prepared.arrivals[start] < known.arrival:
                 screened = self._prepare(batch, prepared.events, known.arrival)
                 prepared.arrivals, prepared.screening = screened.arrivals, screened.screening
         meta.topics = self._topics
         work = Work(batch, prepared.arrivals, prepared.screening, start, len(batch), meta)
-        return work, Joiner(self._specs, pending, early, self._early_for), prunable
+        return work, Joiner(self._shard.specs, pending, early, self._early_for), prunable
 
     def _check_position(self, meta: Meta, batch: Batch, start: int, report: BatchReport) -> None:
         """Refuse a batch that the store is behind of, unless the log has nothing earlier."""
         known = meta.positions.get(batch.topic)
         offset = known.offset if known else 0
-        first = batch.position if start == 0 else batch.offsets[start] if start < len(batch) else 0
-        if offset >= first or (known and start):
+        expected = batch.position
+        if start:
+            expected = batch.offsets[start] if start < len(batch) else batch.next_position
+        if offset >= expected:
             return
-        if batch.position > batch.log_start:
+        if start or batch.position > batch.log_start:
             report.rewind = dict.fromkeys(self._topics, batch.log_start)
             report.rewind |= {topic: p.offset for topic, p in meta.positions.items()}
-            self._rewound = True
+            self._shard.new_lineage = True
             raise _RewindError
-        if len(batch):
-            meta.complete_since = max(meta.complete_since or 0, batch.arrivals[0])
+        since = batch.arrivals[0] if len(batch) else batch.complete_to or 0
+        meta.complete_since = max(meta.complete_since or 0, since)
 
     async def _sweep(self, session: Session, work: Work) -> None:
         """Take from the queues what the new watermark makes due, and read what is stored of it."""
         meta = work.meta
-        for queue in self._queues:
-            harvest = self._heads.harvest(queue, meta)
+        for queue in self._shard.queues:
+            harvest = self._shard.heads.harvest(queue, meta)
             if harvest is not None:
                 work.harvests[queue.name] = harvest
-        wanted = [queue for queue in self._queues if self._needs_rows(queue, work)]
+        wanted = [queue for queue in self._shard.queues if self._needs_rows(queue, work)]
         deltas: list[Command] = []
         for queue in wanted:
-            key = self._keys.early if queue.name == EXPIRE else self._keys.pending
+            key = self._shard.keys.early if queue.name == EXPIRE else self._shard.keys.pending
             deltas.append(("HMGET", key, *work.harvests[queue.name].digests))
         for queue, found in zip(wanted, await session.read(*deltas), strict=True):
             digests = work.harvests[queue.name].digests
@@ -226,7 +211,8 @@ class ShardPipeline:
                 changed.get(digest, row) for digest, row in zip(digests, found, strict=True)
             ]
         work.take_expired(self._early_for)
-        work.note_matured(self._queues)
+        work.append(self._shard.queues)
+        work.note_progress(self._shard.queues)
 
     def _needs_rows(self, queue: Queue, work: Work) -> bool:
         harvest = work.harvests.get(queue.name)
@@ -238,77 +224,19 @@ class ShardPipeline:
     ) -> None:
         """Fold, and commit everything."""
         tallies = work.tally()
-        writes = work.writes(self._keys, self._queues)
-        writes += self._ledgers.prune(prunable, work.meta.watermark)
-        await self._commit(session, work.meta, work.deltas(self._specs), writes, tallies)
-        self._heads.committed(work.harvests, work.grown)
+        writes = work.writes(self._shard.keys, self._shard.queues)
+        writes += self._shard.ledgers.prune(prunable, work.meta.watermark)
+        await self._shard.commit(
+            session, work.meta, work.deltas(self._shard.specs), writes, tallies
+        )
+        self._shard.heads.committed(work.harvests, work.grown)
         report.commits += 1
         for result, count in tallies.items():
             report.tallies[result] = report.tallies.get(result, 0) + count
 
-    async def _commit(
-        self,
-        session: Session,
-        meta: Meta,
-        deltas: Deltas,
-        writes: list[Command],
-        tallies: Mapping[str, int],
-    ) -> None:
-        """Add `deltas` to the stored ledgers, and write them with `writes` and the new meta."""
-        missing = self._ledgers.missing(deltas)
-        self._ledgers.learn(missing, await session.read(*self._ledgers.reads(missing)))
-        values = self._ledgers.updated(deltas)
-        for result, count in tallies.items():
-            meta.tallies[result] = meta.tallies.get(result, 0) + count
-        first = meta.seq == 0
-        if first or self._rewound:
-            meta.lineage, self._rewound = uuid.uuid4().hex, False
-        meta.seq, meta.writer = meta.seq + 1, self._writer
-        if first:
-            await self._store.register(self._keys.shard)
-        await session.commit(meta, [*writes, *self._ledgers.writes(values, meta.seq)])
-        self._seq = meta.seq
-        self._ledgers.committed(values)
-
     async def finish(self, at: int, *, complete: bool = False) -> None:
-        """The log ended at `at` (epoch ms): give every prediction its final label that can be known.
-
-        A label is final when time + horizon + grace lies before `at`, or, where the log is `complete`,
-        in any case. Arrivals in a file are made from event times, so this does not depend on how
-        disordered the file was. Raises StoreUnavailableError and ConflictError; may be called again.
-        """
-        for spec in self._specs.by_name.values():
-            while await self._finish_chunk(spec, None if complete else at):
-                pass
-        self._heads.forget_all()
-
-    async def _finish_chunk(self, spec: Spec, at: int | None) -> bool:
-        """Take the first chunk of a due queue; False when there was none left."""
-        name = due_queue(spec.experiment.name)
-        due, rest, forget = map(self._keys.key, (name, f"rest:{name}", forget_queue(name)))
-        async with self._store.session(self._keys.shard) as session:
-            meta, (packed, unripe_chunks) = await session.begin(("LINDEX", due, 0), ("LLEN", rest))
-            if (meta.writer, meta.seq) != (self._writer, self._seq):
-                self._ledgers.forget_all()
-            if packed is None:
-                if unripe_chunks:
-                    await self._commit(session, meta, {}, [("RENAME", rest, due)], {})
-                return False
-            writes: list[Command] = [("LPOP", due)]
-            chunk, done = Chunk.unpack(packed), meta.cursors.pop(name, 0)
-            ids = digests_in(chunk.digests)
-            (found,) = await session.read(("HMGET", self._keys.pending, *ids))
-            limit = None if at is None else min(at, (meta.last_outcome or 0) + spec.wait)
-            ripe = [row and (limit is None or time_of(row) + spec.wait < limit) for row in found]
-            for key, wanted in ((forget, True), (rest, False)):
-                chosen = [n for n, is_ripe in enumerate(ripe) if bool(n < done or is_ripe) is wanted]
-                arrivals = [int(chunk.arrivals[n]) for n in chosen]
-                chunks = pack_chunks(arrivals, [ids[n] for n in chosen])
-                writes += [("RPUSH", key, *chunks)] if chunks else []
-            rows = [row for n, row in enumerate(found) if ripe[n] and n >= done]
-            mature = fold_mature(unpack_rows(rows), self._specs.cohorts)
-            await self._commit(session, meta, spread(self._specs, (), (mature,)), writes, {})
-        return True
+        """The log ended at `at`: see `stream.ending.finish`."""
+        await finish(self._shard, at, complete=complete)
 
 
 def _lookup(key: str, digests: Sequence[bytes]) -> list[Command]:

@@ -31,6 +31,11 @@ class Queue:
     awaits_labels: bool = False
     """Only goes on while outcomes keep coming: silence is not "everybody declined"."""
 
+    @property
+    def is_last(self) -> bool:
+        """What is swept from here is forgotten for good."""
+        return self.spec is not None and self.moves_to is None
+
     def limit(self, watermark: int | None, last_outcome: int | None) -> int | None:
         """Ids that arrived before this are due, None while nothing can be."""
         if watermark is None:
@@ -104,8 +109,6 @@ class Heads:
             harvested = taken.get(queue.name)
             if harvested is not None and harvested.finished:
                 del self._chunks[queue.name][: harvested.finished]
-                if queue.moves_to:
-                    grown.add(queue.moves_to)
         for name, chunks in list(self._chunks.items()):
             self._whole[name] = self._whole[name] and name not in grown
             if not chunks and not self._whole[name]:

@@ -26,6 +26,7 @@ from stream.rows import (
 
 
 UNITS_PER_MS = 1 / LATENCY_UNIT_MS
+LONGEST_MS = LATENCY_CAP * LATENCY_UNIT_MS
 MAX_ID_BYTES = 128
 
 
@@ -38,7 +39,7 @@ class Spec:
     horizon: int
     wait: int
     remembered: int
-    weight_cap: int
+    weight_cap: float
     weighted: bool
 
     @classmethod
@@ -51,7 +52,7 @@ class Spec:
             int(labels.horizon),
             labels.wait,
             labels.remembered,
-            round(experiment.weight_cap * WEIGHT_UNIT),
+            experiment.weight_cap,
             labels.observed == "explored",
         )
 
@@ -163,10 +164,10 @@ def _prediction(index: int, event: Prediction, arrival: int, spec: Spec) -> Scre
     units = 0
     if event.latency_ms is not None:
         flags, latency = flags | TIMED, event.latency_ms
-        units = min(round(latency * UNITS_PER_MS), LATENCY_CAP)
+        units = round(min(latency, LONGEST_MS) * UNITS_PER_MS)
     weight = WEIGHT_UNIT
     if event.weight is not None:
-        weight = min(max(round(event.weight * WEIGHT_UNIT), 1), spec.weight_cap)
+        weight = max(round(min(event.weight, spec.weight_cap) * WEIGHT_UNIT), 1)
     elif spec.weighted:
         return Rejected("missing_field", "`weight` is required where labels are `explored`")
     row = ROW_STRUCT.pack(arrival, time | flags << FLAG_SHIFT, units, weight, slot)

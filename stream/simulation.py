@@ -8,9 +8,10 @@ import msgspec
 from msgspec import Meta
 
 from metrics.duration import Duration
-from metrics.experiment import HOUR, Name, Positive
+from metrics.experiment import HOUR, Name
 
 
+Weight = Annotated[float, Meta(ge=0, le=1e12)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Sigma = Annotated[float, Meta(ge=0, le=5)]
 Problem = tuple[tuple[str | int, ...], str]
@@ -61,7 +62,7 @@ class Truth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Share of yes among what is truly positive."""
     fpr: Share
     """Share of yes among what is truly negative."""
-    weight: Annotated[float, Meta(ge=0)] = 1.0
+    weight: Weight = 1.0
     error_rate: Share = 0.0
     latency: Latency | None = None
     label_delay: LabelDelay | None = None
@@ -116,7 +117,7 @@ class SimulatedExperiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     change: Change | tuple[Change, ...] = ()
     labels_stop: Moment | None = None
     """From when on no outcomes come."""
-    traffic: Positive = 1.0
+    traffic: Annotated[float, Meta(gt=0, le=1e12)] = 1.0
     """Its share of all predictions, compared with that of the other experiments."""
 
     @property
@@ -134,21 +135,21 @@ class SimulatedExperiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         """Milliseconds after its prediction at which even late outcomes have come."""
         return self.horizon + min(self.horizon, HOUR)
 
-    def problems(self) -> Iterator[Problem]:
-        """What is wrong with it, but for single fields."""
-        yield from self._variant_problems()
-        for index, change in enumerate(self.changes):
-            where = ("change", index) if isinstance(self.change, tuple) else ("change",)
-            if change.variant is not None and change.variant not in self.variants:
-                yield (*where, "variant"), self._not_one(change.variant)
-
-    def _variant_problems(self) -> Iterator[Problem]:
+    def variant_problems(self) -> Iterator[Problem]:
+        """What is wrong with the variants and the control."""
         if len(self.variants) < 2:
             yield ("variants",), f"expected at least two variants, got {len(self.variants)}"
         elif self.control is not None and self.control not in self.variants:
             yield ("control",), self._not_one(self.control)
         elif not self.variants[self.baseline].weight > 0:
             yield ("variants", self.baseline), "expected a weight above 0 for the control, got 0"
+
+    def change_problems(self) -> Iterator[Problem]:
+        """What is wrong with the changes."""
+        for index, change in enumerate(self.changes):
+            where = ("change", index) if isinstance(self.change, tuple) else ("change",)
+            if change.variant is not None and change.variant not in self.variants:
+                yield (*where, "variant"), self._not_one(change.variant)
 
     def _not_one(self, name: str) -> str:
         return f"{name!r} is not one of the variants: {', '.join(self.variants)}"
@@ -160,12 +161,10 @@ class Simulation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     experiments: Annotated[tuple[SimulatedExperiment, ...], Meta(min_length=1)]
 
     def moments(self) -> Iterator[tuple[str, Moment]]:
-        """Everything that happens at a moment: what, and when."""
+        """What happens to predictions at a moment: what, and when."""
         for experiment in self.experiments:
             for change in experiment.changes:
                 yield f"{experiment.name}: the change", change.at
-            if experiment.labels_stop is not None:
-                yield f"{experiment.name}: the end of the labels", experiment.labels_stop
             for name, truth in experiment.variants.items():
                 if truth.silent_from is not None:
                     yield f"{experiment.name}: the silence of {name}", truth.silent_from

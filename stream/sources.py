@@ -4,14 +4,16 @@ Flat records decode straight into an event. A mapped record decodes into a struc
 has just the paths that the mapping names, so that nothing else of the record is looked at.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from operator import attrgetter
 from typing import Any, Literal, get_type_hints
 
 import msgspec
 
 from stream.batch import Headers
-from stream.events import Event, Outcome, Prediction, rejection
+from stream.events import Event, Outcome, Prediction, Rejected, rejection
 
 
 Scalar = str | int | float | bool
@@ -22,6 +24,7 @@ _UNITS = {
     "latency_ms": {"us": 1e-3, "ms": 1.0, "s": 1e3},
     "time": {"us": 1e-3, "ms": 1.0, "s": 1e3},
 }
+_NUMBERS = {"latency_ms", "time", "score", "weight", "cost", "value"}
 _TRUTHS = ("predicted", "actual", "error", "acted")
 
 
@@ -114,7 +117,7 @@ class _Mapped:
             name: _UNITS[name][given.unit] for name, given in fields.items() if given.unit
         }
         self._truths = {
-            name: frozenset(map(repr, given.true_when))
+            name: frozenset(map(_comparable, given.true_when))
             for name, given in fields.items()
             if given.true_when is not None
         }
@@ -122,6 +125,18 @@ class _Mapped:
 
     def __call__(self, value: bytes, headers: Headers) -> Event:
         """The event that the record stands for."""
+        found = self._placed(value, headers)
+        for name in found:
+            found[name] = self._meant(name, found[name])
+        event = msgspec.convert(found | {"type": self._tag}, self._kind, strict=not self._headers)
+        for name in _NUMBERS & found.keys():  # JSON has no infinity, but the text of a header may
+            number = getattr(event, name)
+            if isinstance(number, float) and not math.isfinite(number):
+                return Rejected("out_of_range", f"`{name}` is {number}, expected a finite number")
+        return event
+
+    def _placed(self, value: bytes, headers: Headers) -> dict[str, Any]:
+        """The fields that the record and its headers have, as they stand there."""
         record = self._decode(value)
         found: dict[str, Any] = dict(self._constants)
         for name, get in self._paths:
@@ -134,25 +149,36 @@ class _Mapped:
         for name, header in self._headers:
             if header in headers:
                 found[name] = headers[header].decode()
-        for name, factor in self._scale.items():
-            if name in found:
-                found[name] = _scaled(name, found[name], factor)
-        for name, truths in self._truths.items():
-            if name in found:
-                found[name] = repr(found[name]) in truths
-        for name in self._texts & found.keys():
-            if type(found[name]) is int:  # numeric ids are common, and lose nothing as text
-                found[name] = str(found[name])
-        return msgspec.convert(found | {"type": self._tag}, self._kind, strict=not self._headers)
+        return found
+
+    def _meant(self, name: str, item: Any) -> Any:
+        """A field in our units and our notion of truth."""
+        if name in self._scale:
+            return _scaled(name, item, self._scale[name])
+        if name in self._truths:
+            return _comparable(item) in self._truths[name]
+        if (
+            name in self._texts and type(item) is int
+        ):  # numeric ids are common, and lose nothing as text
+            return str(item)
+        return item
 
     @property
     def _tag(self) -> str:
         return str(self._kind.__struct_config__.tag)
 
 
+def _comparable(item: object) -> tuple[type, object]:
+    """`item` so that 1 and 1.0 are the same, and 1 and true are not."""
+    if isinstance(item, bool) or not isinstance(item, int | float):
+        return type(item), item if isinstance(item, str | bool) else None
+    return float, item
+
+
 def _scaled(name: str, number: object, factor: float) -> float:
     if isinstance(number, str):
-        number = float(number)
+        with suppress(ValueError):  # refused below, with what was expected
+            number = float(number)
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise msgspec.ValidationError(f"Expected a number, got {number!r} - at `$.{name}`")
     return number * factor

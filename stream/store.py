@@ -4,7 +4,6 @@ One class over two clients: redis.asyncio and, embedded, fakeredis. A session sp
 because WATCH belongs to a connection, and sends many commands in one round trip.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -113,7 +112,7 @@ class Store:
         pool = self.client.connection_pool
         connection = None
         try:
-            connection = await pool.get_connection()
+            connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py's
             yield Session(connection, Keys(self.deployment, shard))
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             raise StoreUnavailableError(f"Redis does not answer: {error}") from error
@@ -125,13 +124,17 @@ class Store:
 
     async def _put_back(self, connection: AbstractConnection) -> None:
         """Return a connection without a watch and without unread replies."""
-        pool = self.client.connection_pool
+        clean = False
         try:
             await connection.send_command("UNWATCH")
             await connection.read_response()
-        except (RedisError, OSError, asyncio.CancelledError):
-            await connection.disconnect()
-        await pool.release(connection)
+            clean = True
+        except (RedisError, OSError):
+            pass  # it is closed below; whoever used it has been told already, or had finished
+        finally:
+            if not clean:
+                await connection.disconnect()
+            await self.client.connection_pool.release(connection)
 
     async def register(self, shard: int) -> None:
         """Let readers know that the shard exists."""

@@ -1,6 +1,8 @@
 """Commands that analyse: replay and check."""
 
 import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from abmonitor import checks, summary
-from abmonitor.cli.common import Config, Json, failed, print_json, settings_from, wrong_usage
+from abmonitor.cli.common import Config, Json, failed, print_json, say, settings_from, wrong_usage
 from abmonitor.document import document
 from abmonitor.replay import Replayed, replay
 from abmonitor.settings import Settings, json_schema
@@ -25,12 +27,17 @@ def register(app: typer.Typer) -> None:
 def replay_command(
     files: Annotated[
         list[str],
-        typer.Argument(help="Event files (newline-delimited JSON, .gz too); TOPIC=FILE names the source."),
+        typer.Argument(
+            metavar="FILE...",
+            help="Event files (newline-delimited JSON, gzipped or not). TOPIC=FILE reads one as the"
+            " settings' source TOPIC, and so does a file name that starts with it.",
+        ),
     ],
     config: Config = None,
     as_json: Json = False,
     complete: Annotated[
-        bool, typer.Option("--complete", help="No further labels exist: all labels are final.")
+        bool,
+        typer.Option("--complete", help="The files have all outcomes: every label is final."),
     ] = False,
     dead_letters: Annotated[
         Path | None, typer.Option(help="Append records that cannot be used to this file.")
@@ -38,33 +45,56 @@ def replay_command(
 ) -> None:
     """Run event files through the whole path and report what would have been decided."""
     settings = settings_from(config)
-    inputs = [_input(given, settings) for given in files]
-    console = Console(stderr=True)
-    columns = SpinnerColumn(), TextColumn("{task.completed:,} events"), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("replay", total=None)
-        try:
+    inputs = _inputs(files, settings)
+    if dead_letters is not None and any(_same(dead_letters, given.path) for given in inputs):
+        wrong_usage(f"--dead-letters: {dead_letters} is one of the files to be read")
+    try:
+        with _progress() as progress:
             found = asyncio.run(
                 replay(
                     settings,
                     inputs,
                     complete=complete,
                     dead_letters=dead_letters,
-                    progress=lambda done: progress.update(task, completed=done),
+                    progress=progress,
                 )
             )
-        except (EventFileError, OSError) as error:
-            failed(f"replay: {error}")
-    _tell(found, settings, as_json=as_json, console=console)
+    except (EventFileError, OSError) as error:
+        failed(f"replay: {error}")
+    _tell(found, settings, as_json=as_json)
 
 
-def _tell(found: Replayed, settings: Settings, *, as_json: bool, console: Console) -> None:
+@contextmanager
+def _progress() -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how many events were read."""
+    console = Console(stderr=True)
+    columns = SpinnerColumn(), TextColumn("{task.completed:,} events"), TimeElapsedColumn()
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        task = progress.add_task("replay", total=None)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def _tell(found: Replayed, settings: Settings, *, as_json: bool) -> None:
     for line in checks.hints(found, settings):
-        console.print(line, markup=False, highlight=False)
+        say(line)
     if as_json:
         print_json(document(found.view))
     else:
         Console().print(summary.render(found.view))
+
+
+def _inputs(files: Sequence[str], settings: Settings) -> list[Input]:
+    """What to read; ends the program with status 2 when some of it is not there."""
+    inputs = [_input(given, settings) for given in files]
+    wrong = [
+        f"{each.path}: {'is a folder' if each.path.is_dir() else 'no such file'}"
+        for each in inputs
+        if each.path.is_dir() or not each.path.exists()
+    ]
+    if wrong:
+        wrong_usage("\n".join(wrong))
+    return inputs
 
 
 def _input(given: str, settings: Settings) -> Input:
@@ -72,10 +102,12 @@ def _input(given: str, settings: Settings) -> Input:
     if equals and topic in settings.sources:
         return Input(Path(path), topic)
     file = Path(given)
-    if not file.exists():
-        wrong_usage(f"{given}: no such file")
     stem = file.name.split(".")[0]
     return Input(file, stem) if stem in settings.sources else Input(file)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and one.samefile(other)
 
 
 def check_command(

@@ -52,4 +52,5 @@ def say(message: str) -> None:
 
 def print_json(document: object) -> None:
     """Print the one JSON document of a command."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document)).decode() + "\n")
+    # Bytes: JSON is UTF-8, whatever the terminal is.
+    typer.echo(msgspec.json.format(msgspec.json.encode(document)))

@@ -1,14 +1,12 @@
 """The entry point of the command line."""
 
 import sys
+from io import TextIOWrapper
 
 import typer
 
 from abmonitor.cli import analyse, run
 
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 
 app = typer.Typer(
     name="abmonitor",
@@ -23,6 +21,9 @@ analyse.register(app)
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that has no € shows something else
+            stream.reconfigure(errors="replace")
     try:
         app()
     except KeyboardInterrupt:

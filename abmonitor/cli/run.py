@@ -10,7 +10,7 @@ from rich.live import Live
 
 from abmonitor.cli.common import Json, failed, print_json
 from abmonitor.demo.live import Screen, ending
-from abmonitor.demo.scene import HOST, Scene, scene
+from abmonitor.demo.scene import PortError, Scene, scene
 from abmonitor.demo.story import Story, tell
 from abmonitor.document import document
 from abmonitor.monitor import View
@@ -36,8 +36,8 @@ def demo_command(
     """Watch two model versions compared on real offers, and the broken one rolled back."""
     try:
         asyncio.run(_demo(fast=fast, as_json=as_json, port=port))
-    except OSError as error:
-        failed(f"demo: port {port} on {HOST} cannot be used: {error.strerror}; try --port 0")
+    except PortError as error:
+        failed(f"demo: {error}")
 
 
 async def _demo(*, fast: bool, as_json: bool, port: int | None) -> None:
@@ -68,7 +68,4 @@ async def _play(playing: Scene, console: Console, pace: float) -> View:
 
 def _story(playing: Scene, view: View) -> Story:
     shown = view.experiments[playing.experiment]
-    economics = shown.experiment.profitability
-    if economics is None:
-        raise RuntimeError("the demo's settings have lost their profitability")
-    return tell(playing.offers[: playing.served], playing.router, shown, economics)
+    return tell(playing.offers[: playing.served], playing.router, shown, playing.economics)

@@ -1,25 +1,38 @@
-"""The live view of the demo: one screen that shows what the monitor knows, and what it does not."""
+"""The live view of the demo: one screen that shows what the monitor knows, and what it does not.
+
+It fits a terminal of 80 columns and 24 lines, without cutting anything off.
+"""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
-from abmonitor.demo.scene import DEFECT_AT, Scene
+from abmonitor.demo.scene import HOST, Scene
 from abmonitor.demo.story import Story
 from abmonitor.document import experiment
 from abmonitor.monitor import View
-from abmonitor.summary import UNKNOWN, comparison_lines, moment, number, state_text
+from abmonitor.summary import (
+    UNKNOWN,
+    Rows,
+    by_variant,
+    comparison_table,
+    moment,
+    number,
+    standing,
+)
 
 
 BARS = "▁▂▃▄▅▆▇█"
-TREND = 24
+TREND = 20
 """Points of a trend line; one is added each ten simulated minutes."""
+
+DECISIONS = 3
+"""The newest decisions are shown."""
 
 
 class Screen:
@@ -31,24 +44,23 @@ class Screen:
 
     def draw(self, scene: Scene, view: View) -> RenderableType:
         """The whole screen."""
-        shown = view.experiments[scene.experiment]
-        found = experiment(shown)
+        found = experiment(view.experiments[scene.experiment])
         if self._steps % 10 == 0:
             self._remember(found)
         self._steps += 1
-        lines = [Text(line) for line in comparison_lines(found)]
+        variants = list(found["variants"])
+        treatment = scene.router.treatment
         return Panel(
             Group(
-                self._clock(scene),
-                Text(),
-                self._variants(scene, found),
-                Text(),
-                *lines,
-                Text(),
-                *_decisions(found["decisions"]),
+                _clock(scene),
+                ProgressBar(total=len(scene.offers), completed=scene.served),
+                Text(),  # a bar does not end its line
+                *by_variant(variants, self._rows(scene, found)),
+                comparison_table(treatment, found),
+                *_decisions(found),
             ),
             title=f"abmonitor demo · {scene.experiment}",
-            subtitle=f"http://127.0.0.1:{scene.port}/metrics · /api/v1/experiments",
+            subtitle=f"http://{HOST}:{scene.port}/metrics · /api/v1/experiments",
         )
 
     def _remember(self, found: dict[str, Any]) -> None:
@@ -56,54 +68,51 @@ class Screen:
             trend = self._trends.setdefault(variant, deque(maxlen=TREND))
             trend.append(facts["metrics"]["rap"])
 
-    def _clock(self, scene: Scene) -> RenderableType:
-        offer = scene.offers[max(0, scene.served - 1)]
-        broken = scene.served > DEFECT_AT
-        secret = Text(
-            " the treatment's features are stale (the monitor is not told) " if broken else "",
-            style="white on dark_red",
-        )
-        stopped = scene.router.rolled_back_at
-        if stopped is not None:
-            secret = Text(f" all traffic to control since customer {stopped:,} ", style="on green")
-        head = Text.assemble(
-            f"simulated {moment(scene.now)}  customer {scene.served:,} of {len(scene.offers):,}"
-            f"  (called {offer.date})  ",
-            secret,
-        )
-        return Group(head, ProgressBar(total=len(scene.offers), completed=scene.served))
-
-    def _variants(self, scene: Scene, found: dict[str, Any]) -> Table:
-        table = Table(expand=True, pad_edge=False, box=None, header_style="dim")
-        names = "variant,predictions,labels,mature,RAP,RAP over time,ROI,profit/call €,accuracy"
-        for column in [*names.split(","), "p50", "p95", "p99 ms", "state"]:
-            left = column in {"variant", "RAP over time", "state"}
-            table.add_column(column, justify="left" if left else "right", no_wrap=True)
-        cost = scene.settings.experiments[0].profitability
-        unit = (cost.unit_cost if cost else None) or 1.0
-        for variant, facts in found["variants"].items():
-            comparison = found["comparisons"].get(variant)
-            metrics, window = facts["metrics"], facts["windows"]["1h"]
-            latency = window.get("latency_ms", {})
-            profit = metrics["profit_per_prediction"]
-            table.add_row(
-                Text(variant, style="bold"),
-                f"{facts['predictions']:,}",
-                f"{facts['predictions'] - facts['unlabelled']:,}",
-                f"{facts['mature_predictions']:,}",
-                number(metrics["rap"], "+.3f"),
-                spark(self._trends.get(variant, ())),
-                number(metrics["roi"], "+.0%"),
-                number(None if profit is None else profit * unit, "+.2f"),
-                number(metrics["accuracy"], ".1%"),
-                *(number(latency.get(key), ".0f") for key in ("p50", "p95", "p99")),
-                state_text(comparison["state"]) if comparison else Text("control", style="dim"),
-            )
-        return table
+    def _rows(self, scene: Scene, found: dict[str, Any]) -> Rows:
+        facts = list(found["variants"].values())
+        metrics = [fact["metrics"] for fact in facts]
+        latest = [fact["windows"]["1h"]["latency_ms"] for fact in facts]
+        cost = scene.economics.unit_cost or 1.0
+        profits = [each["profit_per_prediction"] for each in metrics]
+        return {
+            "predictions": [f"{fact['predictions']:,}" for fact in facts],
+            "  with a final label": [f"{fact['mature_predictions']:,}" for fact in facts],
+            "RAP": [number(each["rap"], "+.3f") for each in metrics],
+            "RAP over time": [
+                spark(self._trends.get(variant, ())) for variant in found["variants"]
+            ],
+            "profit per customer, €": [
+                number(None if profit is None else profit * cost, "+.2f") for profit in profits
+            ],
+            "accuracy": [number(each["accuracy"], ".1%") for each in metrics],
+            "latency p50/p95/p99, ms": [
+                " / ".join(number(each[key], ".0f") for key in ("p50", "p95", "p99"))
+                for each in latest
+            ],
+            "state": [standing(found, variant) for variant in found["variants"]],
+        }
 
 
-def spark(values: Sequence[float | None] | deque[float | None]) -> Text:
+def _clock(scene: Scene) -> RenderableType:
+    """When it is, and what the monitor is not told."""
+    offer = scene.offers[max(0, scene.served - 1)]
+    stopped = scene.router.rolled_back_at
+    secret = Text("both models work as they should", style="dim")
+    if stopped is not None:
+        secret = Text(f" all traffic to control since customer {stopped:,} ", style="on green")
+    elif scene.served > scene.router.defect_at:
+        what = f" since customer {scene.router.defect_at:,} the treatment reads stale features"
+        secret = Text(f"{what} (nobody told the monitor) ", style="white on dark_red")
+    head = (
+        f"{moment(scene.now)[:-3]}  customer {scene.served:,} of {len(scene.offers):,}"
+        f"  (really called on {offer.date})"
+    )
+    return Group(Text(head), secret)
+
+
+def spark(values: Iterable[float | None]) -> Text:
     """A trend line of small bars; unknown values are gaps."""
+    values = list(values)
     known = [value for value in values if value is not None]
     if not known:
         return Text(UNKNOWN)
@@ -113,35 +122,37 @@ def spark(values: Sequence[float | None] | deque[float | None]) -> Text:
     return Text("".join(bars), style="cyan")
 
 
-def _decisions(decisions: Sequence[dict[str, Any]]) -> list[Text]:
-    lines = [Text("decisions", style="dim")]
-    for decision in decisions[-4:]:
-        said = "; ".join(decision["reasons"])
-        style = "bold red" if decision["action"].startswith("roll") else ""
-        lines.append(Text(f"{moment(decision['at'])}  {decision['action']}  {said}", style=style))
-    return lines + [Text()] * (5 - len(lines))
+def _decisions(found: dict[str, Any]) -> Iterable[Text]:
+    if not found["decisions"]:
+        yield Text("no decisions yet", style="dim")
+    for decision in found["decisions"][-DECISIONS:]:
+        what = f"{moment(decision['at'])[11:16]}  {decision['action'].replace('_', ' ')}"
+        reasons = "; ".join(decision["reasons"])
+        style = "bold red" if decision["action"] == "rollback" else ""
+        yield Text(f"{what}: {reasons}" if reasons else what, style=style)
 
 
 def ending(story: Story) -> RenderableType:
     """What the run showed."""
-    lines = [
-        f"The treatment's feature pipeline broke at customer {story.defect_at:,}.",
-    ]
+    lines = [f"The treatment's feature pipeline broke at customer {story.defect_at:,}."]
     if story.rolled_back_at is None:
         lines.append("It was NOT rolled back.")
     else:
         took = story.rolled_back_at - story.defect_at
         seen = "and the monitor saw the traffic go" if story.verified else "unverified"
-        lines += [
-            f"It was rolled back {took:,} customers later, at {story.rolled_back_at:,}, {seen}:",
-            *(f"  {reason}" for reason in story.reasons),
+        saved = story.would_have_been_lost - story.lost
+        lines.append(
+            f"It was rolled back {took:,} customers later, at {story.rolled_back_at:,}, {seen}:"
+        )
+        lines += [f"  {reason}" for reason in story.reasons]
+        lines.append(
             f"Until then it decided {story.bad_predictions:,} times, which cost"
-            f" {story.lost:,.0f} € against the control.",
-            f"Left alone, it would have cost {story.would_have_been_lost:,.0f} € by customer"
-            f" {story.customers:,}: {story.would_have_been_lost - story.lost:,.0f} € were saved.",
-        ]
-    lines.append("The offers and answers are real (UCI Bank Marketing, CC BY 4.0); latencies, delays")
-    lines.append("of answers and the pace are simulated.")
-    return Panel("\n".join(lines), title="what happened")
-
-
+            f" {story.lost:,.0f} € against the control. Left alone, it would have cost"
+            f" {story.would_have_been_lost:,.0f} € by customer {story.customers:,}: {saved:,.0f} €"
+            " were saved."
+        )
+    lines.append(
+        "The offers and answers are real (UCI Bank Marketing, CC BY 4.0); latencies, delays of"
+        " answers and the pace are simulated."
+    )
+    return Panel(Text("\n".join(lines)), title="what happened")

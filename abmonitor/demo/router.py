@@ -18,6 +18,9 @@ from abmonitor.demo.offers import Offer
 from alerts.actuators.signing import verify
 
 
+ROLLBACK = "dev.abmonitor.rollback.v1"
+
+
 class Sent(NamedTuple):
     """An event as it is in the log: when it arrived there (epoch ms), and its bytes."""
 
@@ -117,8 +120,35 @@ class Router:
         )
         if not genuine:
             return web.Response(status=401, text="the signature is not right")
-        order = msgspec.json.decode(body)
-        if order["id"] not in self.orders:  # the same order may come twice
-            self.orders.append(order["id"])
+        try:
+            order = msgspec.json.decode(body, type=_Order)
+        except msgspec.MsgspecError as error:
+            return web.Response(status=400, text=str(error))
+        return web.Response(status=self._obey(order))
+
+    def _obey(self, order: "_Order") -> int:
+        """Carry out a genuine order; gives the HTTP status that answers it."""
+        if order.type != ROLLBACK or order.dryrun:  # somebody else's, or only for the record
+            return 204
+        if (order.data.experiment, order.data.treatment) != (self.experiment, self.treatment):
+            return 404
+        if order.id not in self.orders:  # the same order may come twice
+            self.orders.append(order.id)
             self.rolled_back_at = self._next
-        return web.Response(status=204)
+        return 204
+
+
+class _Target(msgspec.Struct):
+    """Whose traffic an order is about."""
+
+    experiment: str
+    treatment: str
+
+
+class _Order(msgspec.Struct):
+    """What the router reads of an order (a CloudEvents document)."""
+
+    id: str
+    type: str
+    data: _Target
+    dryrun: bool = False

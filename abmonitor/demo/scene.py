@@ -14,10 +14,10 @@ from abmonitor.demo.offers import Offer, load_offers
 from abmonitor.demo.router import Router, Sent
 from abmonitor.monitor import Monitor, View
 from abmonitor.server import application, serving
-from abmonitor.settings import Settings, load
+from abmonitor.settings import OnBreach, Settings, load
 from alerts.actuators.webhook import Webhook, WebhookOptions
 from alerts.outbox import Dispatcher
-from metrics.experiment import MINUTE
+from metrics.experiment import MINUTE, Profitability
 from stream.batch import Batch, DeadLetter
 from stream.files import TOPIC
 from stream.pipeline import ShardPipeline
@@ -37,6 +37,11 @@ STEP = MINUTE
 DEFECT_AT = 3_000
 CUSTOMERS = 7_500
 HOST = "127.0.0.1"
+DEFAULT_PORT = 8000
+
+
+class PortError(Exception):
+    """The server's port cannot be had."""
 
 
 class _NoRejects:
@@ -71,6 +76,14 @@ class Scene:
     def experiment(self) -> str:
         """The demo's only experiment."""
         return self.settings.experiments[0].name
+
+    @property
+    def economics(self) -> Profitability:
+        """What the demo's offers cost and earn."""
+        found = self.settings.experiments[0].profitability
+        if found is None:
+            raise RuntimeError("the demo's settings have lost their profitability")
+        return found
 
     @property
     def served_all(self) -> bool:
@@ -118,7 +131,7 @@ def demo_settings() -> Settings:
 async def scene(port: int | None) -> AsyncIterator[Scene]:
     """Set everything up and take it down again; `port` of the server, None for 8000 or a free one.
 
-    Raises OSError when a wanted port is taken.
+    Raises PortError when a wanted port cannot be had.
     """
     settings = demo_settings()
     declared = settings.experiments[0]
@@ -126,33 +139,11 @@ async def scene(port: int | None) -> AsyncIterator[Scene]:
     router = Router(
         declared.name, declared.control, declared.treatments[0], DEFECT_AT, secret, time.time
     )
+    clock = [START]
     async with AsyncExitStack() as stack:
-        orders_to = await stack.enter_async_context(serving(router.application(), HOST, 0))
-        environ = {
-            **os.environ,
-            "DEMO_ROUTER_URL": f"http://{HOST}:{orders_to}/rollback",
-            "DEMO_ROUTER_SECRET": secret,
-        }
-        breach = declared.on_breach
-        if breach.url is None or breach.secret is None:
-            raise RuntimeError("the demo's settings have lost their webhook")
-        options = WebhookOptions(
-            url=breach.url.resolve(environ), secret=breach.secret.resolve(environ)
-        )
-        webhook = Webhook(options)
-        stack.push_async_callback(webhook.close)
+        webhook = await _webhook(declared.on_breach, router, stack)
         store = Store.embedded(settings.deployment)
         stack.push_async_callback(store.close)
-        pipeline = ShardPipeline(
-            store,
-            0,
-            settings.experiments,
-            Decoder(settings.sources),
-            _NoRejects(),
-            topics=(TOPIC,),
-            early_for=int(settings.early_for),
-        )
-        clock = [START]
         monitor = Monitor(
             settings,
             store.client,
@@ -161,16 +152,48 @@ async def scene(port: int | None) -> AsyncIterator[Scene]:
         )
         served_at = await _serve(monitor, port, stack)
         offers = load_offers()[:CUSTOMERS]
-        yield Scene(settings, offers, router, pipeline, monitor, served_at, clock)
+        yield Scene(settings, offers, router, _pipeline(settings, store), monitor, served_at, clock)
+
+
+async def _webhook(breach: OnBreach, router: Router, stack: AsyncExitStack) -> Webhook:
+    """What sends orders to the router, found in the settings the way any deployment finds it."""
+    port = await stack.enter_async_context(serving(router.application(), HOST, 0))
+    environ = {
+        "DEMO_ROUTER_URL": f"http://{HOST}:{port}/rollback",
+        "DEMO_ROUTER_SECRET": router.secret,
+    }
+    if breach.url is None or breach.secret is None:
+        raise RuntimeError("the demo's settings have lost their webhook")
+    webhook = Webhook(
+        WebhookOptions(url=breach.url.resolve(environ), secret=breach.secret.resolve(environ))
+    )
+    stack.push_async_callback(webhook.close)
+    return webhook
+
+
+def _pipeline(settings: Settings, store: Store) -> ShardPipeline:
+    return ShardPipeline(
+        store,
+        0,
+        settings.experiments,
+        Decoder(settings.sources),
+        _NoRejects(),
+        topics=(TOPIC,),
+        early_for=int(settings.early_for),
+    )
 
 
 async def _serve(monitor: Monitor, port: int | None, stack: AsyncExitStack) -> int:
     """Start the monitor's server on `port`; without a wish on 8000, or a free port if that is taken."""
-    for wanted in (8000, 0) if port is None else (port,):
-        app = application(lambda: monitor.view, lambda: None)
+
+    def ready() -> str | None:
+        return "nothing was read yet" if monitor.view.as_of is None else None
+
+    for wanted in (DEFAULT_PORT, 0) if port is None else (port,):
+        app = application(lambda: monitor.view, ready)
         try:
             return await stack.enter_async_context(serving(app, HOST, wanted))
-        except OSError:
-            if wanted != 8000 or port is not None:
-                raise
-    raise AssertionError("unreachable: a free port is always found or OSError raised")
+        except OSError as error:
+            failure = error
+    why = os.strerror(failure.errno) if failure.errno else str(failure)
+    raise PortError(f"port {port} on {HOST} cannot be used: {why}; --port 0 picks a free one")

@@ -56,9 +56,7 @@ def tell(
         return (revenue * offer.accepted - cost) if decision.call else 0.0
 
     affected = [
-        offer
-        for offer in offers[router.defect_at :]
-        if router.assigned(offer) == router.treatment
+        offer for offer in offers[router.defect_at :] if router.assigned(offer) == router.treatment
     ]
     losses = [earned(offer.control, offer) - earned(offer.defect, offer) for offer in affected]
     stopped = router.rolled_back_at

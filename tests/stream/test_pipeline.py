@@ -33,6 +33,7 @@ from support.feed import (
 )
 from support.truth import Event, truth_of
 
+from metrics.duration import Duration
 from metrics.layout import Kind
 from stream.batch import Batch, DeadLetter
 from stream.maturity import MAX_SWEEP
@@ -349,6 +350,7 @@ async def test_a_commit_sweeps_a_bounded_number_of_ids_and_the_backlog_is_draine
 
     store.before = note  # type: ignore[assignment]  # a list is a sequence
     await finish(worker, topic, complete_to=BASE + FAR)
+    await finish(worker, topic, complete_to=BASE + FAR + 1)  # what that one moved on
     assert max(swept) <= MAX_SWEEP
     assert sum(swept) == count
     state = await found(store)
@@ -392,6 +394,22 @@ async def test_when_outcomes_fall_silent_nothing_that_came_after_the_last_become
     await consume(worker, more, repeat(1))
     state = await found(store)
     assert sum(ledger.predictions for ledger in state.of(Kind.MATURE).values()) == 100
+
+
+async def test_a_longer_horizon_counts_nothing_twice(store: HookedStore) -> None:
+    """Settings change in the middle of a chunk: what is due steps back behind what was done."""
+    records: Records = [(BASE + 1_000 * n, prediction(f"p{n}")) for n in range(20)]
+    records.append((BASE + 80_000, outcome("p19")))
+    topic = Topic.of(records)
+    await consume(pipeline(store), topic, repeat(100))
+    done = [ledger.predictions for ledger in (await found(store)).of(Kind.MATURE).values()]
+    assert 0 < sum(done) < 20
+    labels = msgspec.structs.replace(FAST.labels, horizon=Duration(90_000))
+    worker = pipeline(store, [msgspec.structs.replace(FAST, labels=labels)])
+    await finish(worker, topic, complete_to=BASE + 80_001)
+    await finish(worker, topic, complete_to=BASE + FAR)
+    ledgers = (await found(store)).of(Kind.MATURE).values()
+    assert sum(ledger.predictions for ledger in ledgers) == 20
 
 
 # --- dead letters ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import redis.asyncio
+from hiredis import pack_command
 
 from stream.store import Command, Session, Store
 
@@ -37,6 +38,11 @@ class _Session(Session):
 
     async def _exchange(self, *commands: Command) -> list[Any]:
         await self._store.before(commands)
+        if self._store.tears and is_commit(commands):
+            half = commands[: len(commands) // 2]
+            await self._connection.send_packed_command(b"".join(map(pack_command, half)))
+            await self._connection.disconnect()
+            raise KilledError
         replies = await super()._exchange(*commands)
         await self._store.after(commands)
         return replies
@@ -49,6 +55,12 @@ class HookedStore(Store):
         super().__init__(client, deployment)
         self.before: Hook = nothing
         self.after: Hook = nothing
+        self.tears = False
+        """The process ends when half of a transaction has been sent."""
+
+    def calm(self) -> None:
+        """Intercept nothing any more."""
+        self.before, self.after, self.tears = nothing, nothing, False
 
     @asynccontextmanager
     async def session(self, shard: int) -> AsyncIterator[Session]:

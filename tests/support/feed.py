@@ -112,7 +112,7 @@ async def consume(worker: ShardPipeline, topic: Topic, sizes: Iterator[int]) -> 
     reports = []
     at = (await worker.positions()).get(topic.name, 0)
     while at < topic.end:
-        batch = topic.batch(at, next(sizes), worker._keys.shard)
+        batch = topic.batch(at, next(sizes), worker._shard.keys.shard)
         reports.append(await worker.process(batch))
         rewind = reports[-1].rewind
         at = batch.next_position if rewind is None else rewind[topic.name]
@@ -122,7 +122,7 @@ async def consume(worker: ShardPipeline, topic: Topic, sizes: Iterator[int]) -> 
 async def finish(worker: ShardPipeline, *topics: Topic, complete_to: int) -> None:
     """Let the clock pass `complete_to` with everything read."""
     for topic in topics:
-        report = await worker.process(topic.at_end(complete_to, worker._keys.shard))
+        report = await worker.process(topic.at_end(complete_to, worker._shard.keys.shard))
         assert report.rewind is None
 
 
@@ -204,3 +204,4 @@ def assert_equal(found: Found, truth: Truth) -> None:
         assert kept == {name: facts for name, facts in panes.items() if name in kept}
     assert {k: n for k, n in found.meta.tallies.items() if n} == dict(truth.tallies)
     assert found.meta.last_outcome == truth.last_outcome
+    assert found.meta.waiting == truth.waiting

@@ -1,0 +1,50 @@
+# Each target sets up what it needs in .venv by itself. `make demo` needs nothing but Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench constraints clean
+
+help: ## Show this help
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
+
+demo: $(VENV)/.run ## Watch a broken model lose profit and be rolled back
+	@$(BIN)/abmonitor demo $(ARGS)
+
+test: $(VENV)/.dev ## Run all tests (with redis-server installed, on a real Redis too)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## Style, types and the rule of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## What the pipeline costs, side by side (needs redis-server)
+	$(BIN)/python benchmarks/pipeline.py $(ARGS)
+
+constraints: $(VENV)/.dev ## Pin the newest versions of all dependencies, with hashes
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --python-version 3.11 pyproject.toml constraints/build.in -o constraints/run.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --python-version 3.11 --extra dev -c constraints/run.txt \
+	  pyproject.toml constraints/build.in -o constraints/dev.txt
+
+$(VENV)/.run: constraints/run.txt pyproject.toml
+	@echo "Setting up $(VENV) (once; this takes a minute)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "abmonitor needs Python 3.11 or newer")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(INSTALL) --require-hashes -r constraints/run.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run constraints/dev.txt
+	@echo "Adding what tests and checks need (once)"
+	@$(INSTALL) --require-hashes -r constraints/dev.txt
+	@touch $@
+
+clean: ## Remove everything that was set up
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,157 @@
+"""The command that simulates: events with known truth."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from msgspec import Meta
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from abmonitor import simulation as simulations
+from abmonitor.cli.common import (
+    Config,
+    Json,
+    failed,
+    print_json,
+    say,
+    settings_from,
+    wrong_usage,
+)
+from abmonitor.settings import SettingsError
+from metrics.experiment import DAY
+from stream.arms import Run
+from stream.events import LATEST_MS, epoch_ms
+from stream.simulate import Simulator
+from stream.simulation import Simulation
+
+
+File = Annotated[
+    Path, typer.Option("--file", help="Where to write the events; gzipped if it ends in .gz.")
+]
+Spec = Annotated[Path | None, typer.Option(help="What to simulate: a YAML file.")]
+Predictions = Annotated[int, typer.Option(min=1, help="How many requests.")]
+Seed = Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="The same seed, the same file.")]
+Start = Annotated[
+    str, typer.Option(help="When it takes place: RFC 3339 with a zone, or epoch milliseconds.")
+]
+Rate = Annotated[float, typer.Option(help="Predictions a second; their outcomes come on top.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite the file.")]
+PrintSettings = Annotated[
+    bool, typer.Option("--print-settings", help="Print settings for `abmonitor replay`.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("simulate")(simulate_command)
+
+
+def simulate_command(
+    context: typer.Context,
+    *,
+    file: File,
+    spec: Spec = None,
+    config: Config = None,
+    predictions: Predictions = 100_000,
+    seed: Seed = 1,
+    start: Start = "2026-01-01T00:00:00Z",
+    rate: Rate = 50.0,
+    force: Force = False,
+    print_settings: PrintSettings = False,
+    as_json: Json = False,
+) -> None:
+    """Write events of experiments whose truth is known, and print that truth.
+
+    Without --spec the experiments of --config are simulated with variants that do not differ, so that
+    every difference found is a false alarm; without either, an example with two variants.
+    """
+    if as_json and print_settings:
+        wrong_usage("expected one of --json and --print-settings: both print to standard output")
+    config = _chosen(context, spec, config)
+    if config is not None and print_settings:
+        wrong_usage(f"--print-settings: the settings {config} fit already")
+    simulation = _simulation(spec, config)
+    run = _run(predictions, seed, start, rate)
+    for line in simulations.in_vain(simulation, run.span):
+        say(f"simulate: {line}")
+    simulator = Simulator(simulation, run)
+    _write(simulator, run, file, force=force)
+    if print_settings:
+        typer.echo(simulations.settings_for(simulation), nl=False)
+    else:
+        _tell(simulator.truth(), as_json=as_json)
+
+
+def _tell(truth: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(truth)
+    else:
+        Console().print(simulations.truth_tables(truth))
+
+
+def _chosen(context: typer.Context, spec: Path | None, config: Path | None) -> Path | None:
+    """The settings to simulate; those of the environment give way to a --spec."""
+    if spec is None or config is None:
+        return config
+    source = context.get_parameter_source("config")
+    if source is not None and source.name == "COMMANDLINE":
+        wrong_usage("expected one of --spec and --config, got both")
+    return None
+
+
+def _simulation(spec: Path | None, config: Path | None) -> Simulation:
+    try:
+        if spec is not None:
+            return simulations.load(spec)
+        if config is not None:
+            return simulations.from_settings(settings_from(config))
+    except (SettingsError, ValueError) as error:
+        wrong_usage(str(error))
+    return simulations.EXAMPLE
+
+
+def _run(predictions: int, seed: int, start: str, rate: float) -> Run:
+    if not (math.isfinite(rate) and rate > 0):
+        wrong_usage(f"--rate: expected a number above 0, got {rate}")
+    run = Run(predictions, seed, _start(start), rate)
+    if run.start + run.span > LATEST_MS - 20 * 365 * DAY:  # outcomes take half of that at most
+        wrong_usage(f"--rate: {predictions:,} predictions at {rate:g} a second take too long")
+    return run
+
+
+def _start(text: str) -> int:
+    try:
+        kind = Annotated[int, Meta(ge=0, le=LATEST_MS)] | Annotated[datetime, Meta(tz=True)]
+        found = epoch_ms(msgspec.convert(text, kind, strict=False))
+    except msgspec.ValidationError:
+        found = -1
+    if found < 0:
+        wrong_usage(f"--start: expected RFC 3339 with a zone, or epoch milliseconds, got {text!r}")
+    return found
+
+
+def _write(simulator: Simulator, run: Run, file: Path, *, force: bool) -> None:
+    try:
+        with _progress(simulator, run) as progress:
+            simulations.write(file, simulator.blocks(), force=force, progress=progress)
+    except FileExistsError as error:
+        wrong_usage(f"--file: {error}")
+    except OSError as error:
+        failed(f"simulate: cannot write {file}: {error.strerror or error}")
+
+
+@contextmanager
+def _progress(simulator: Simulator, run: Run) -> Iterator[Callable[[], None]]:
+    """Show on a terminal how far it is."""
+    console = Console(stderr=True)
+    columns = BarColumn(), TextColumn("{task.completed:,} predictions"), TimeElapsedColumn()
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        task = progress.add_task("simulate", total=run.predictions)
+        yield lambda: progress.update(task, completed=simulator.made)

@@ -1,0 +1,193 @@
+"""What the pipeline costs: `process(batch)` on a real Redis beside the bare decode loop, in one run.
+
+Run: `make bench` (needs redis-server). Batches of 5,000 events, half predictions, half outcomes, one
+experiment with two variants; labels mature and ids are forgotten during the run, so everything that a
+worker does for an event is in the figure. Memory is measured on predictions that wait.
+"""
+
+import argparse
+import asyncio
+import gc
+import platform
+import random
+import resource
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from metrics.duration import Duration
+from metrics.experiment import Experiment, Labels
+from stream.batch import Batch, DeadLetter
+from stream.pipeline import ShardPipeline
+from stream.sources import Decoder
+from stream.store import Store
+
+
+BATCH = 5_000
+START = 1_767_225_600_000
+RATE = 5_000  # predictions a second of event time
+EXPERIMENT = Experiment(
+    name="offer-recommender",
+    control="rules-v1",
+    variants={"rules-v1": 0.5, "ranker-v2": 0.5},
+    labels=Labels(horizon=Duration(60_000), grace=Duration(10_000), late_for=Duration(30_000)),
+)
+
+
+class NoDeadLetters:
+    async def send(self, letters: Sequence[DeadLetter]) -> None:
+        raise RuntimeError(f"unusable event: {letters[0]}")
+
+
+def prediction(number: int, chance: random.Random) -> tuple[int, bytes]:
+    at = START + number * 1000 // RATE
+    event = {
+        "type": "prediction",
+        "prediction_id": f"req-{number:012d}",
+        "experiment": EXPERIMENT.name,
+        "variant": ("rules-v1", "ranker-v2")[chance.random() < 0.5],
+        "predicted": chance.random() < 0.3,
+        "time": at,
+        "latency_ms": round(chance.lognormvariate(3, 0.5), 2),
+        "score": round(chance.random(), 3),
+    }
+    return at, msgspec.json.encode(event)
+
+
+def outcome(number: int, chance: random.Random) -> tuple[int, bytes]:
+    at = START + number * 1000 // RATE + chance.randrange(1_000, 20_000)
+    event = {
+        "type": "outcome",
+        "prediction_id": f"req-{number:012d}",
+        "actual": chance.random() < 0.2,
+        "time": at,
+    }
+    return at, msgspec.json.encode(event)
+
+
+def batches(events: int) -> list[Batch]:
+    chance = random.Random(7)
+    records = [make(n, chance) for n in range(events // 2) for make in (prediction, outcome)]
+    records.sort()
+    made = []
+    for start in range(0, len(records), BATCH):
+        part = records[start : start + BATCH]
+        offsets = range(start, start + len(part))
+        arrivals, values = [at for at, _ in part], [value for _, value in part]
+        made.append(Batch("events", 0, start, offsets.stop, offsets, arrivals, values))
+    return made
+
+
+@contextmanager
+def redis_server() -> Iterator[str]:
+    program = shutil.which("redis-server")
+    if program is None:
+        raise SystemExit("benchmarks need redis-server on the path")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            program,
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            folder,
+        ]
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            for _ in range(100):
+                with socket.socket() as trial:
+                    if trial.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.05)
+            yield f"redis://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(10)
+
+
+def pipeline(store: Store) -> ShardPipeline:
+    return ShardPipeline(store, 0, [EXPERIMENT], Decoder(), NoDeadLetters(), topics=("events",))
+
+
+async def measured(url: str, made: list[Batch]) -> tuple[float, float, dict[str, int]]:
+    store = Store.at(url)
+    await store.client.flushall()
+    counting = pipeline(store)
+    wall, cpu = time.perf_counter(), time.process_time()
+    tallies: dict[str, int] = {}
+    for batch in made:
+        report = await counting.process(batch)
+        for result, count in report.tallies.items():
+            tallies[result] = tallies.get(result, 0) + count
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    await store.close()
+    return wall, cpu, tallies
+
+
+async def bytes_per_pending(url: str, predictions: int) -> float:
+    store = Store.at(url)
+    await store.client.flushall()
+    before = (await store.client.info("memory"))["used_memory"]
+    counting = pipeline(store)
+    chance = random.Random(7)
+    for start in range(0, predictions, BATCH):
+        part = [prediction(n, chance) for n in range(start, start + BATCH)]
+        offsets = range(start, start + BATCH)
+        values = [value for _, value in part]
+        # All in one second: nothing matures, and panes weigh nothing beside a million ids.
+        await counting.process(
+            Batch("events", 0, start, offsets.stop, offsets, [START] * BATCH, values)
+        )
+    after = (await store.client.info("memory"))["used_memory"]
+    await store.close()
+    return (after - before) / predictions
+
+
+def decode_only(made: list[Batch]) -> float:
+    decoder = Decoder()
+    started = time.perf_counter()
+    for batch in made:
+        decoder.decode(batch.topic, batch.values)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--events", type=int, default=1_000_000)
+    arguments.add_argument("--pending", type=int, default=1_000_000)
+    events, pending = vars(arguments.parse_args()).values()
+    made = batches(events)
+    gc.freeze()  # the input is not the pipeline's garbage
+    gc.set_threshold(50_000, 20, 50)  # as the worker does
+    decoding = decode_only(made)
+    with redis_server() as url:
+        wall, cpu, tallies = asyncio.run(measured(url, made))
+        each = asyncio.run(bytes_per_pending(url, pending))
+    total = sum(tallies.values())
+    print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}")
+    print(f"bare decode loop     {events / decoding:>12,.0f} events/s")
+    print(
+        f"process(batch)       {events / wall:>12,.0f} events/s, {events / cpu:,.0f} per CPU second"
+    )
+    print(f"ratio                {decoding / wall:>12.3f} of the bare decode loop")
+    print(f"counted              {total:>12,} of {events:,} events: {tallies}")
+    print(f"Redis per pending    {each:>12.1f} bytes ({pending:,} predictions)")
+    print(
+        f"peak memory          {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:>12,.0f} MiB"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""A shard as its one writer knows it: caches that are true until somebody else commits. Does I/O (Redis)."""
+
+import uuid
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from metrics.layout import Keys, Meta
+from stream.ledgers import Deltas, LedgerCache
+from stream.queues import Heads, queues_of
+from stream.screen import SpecTable
+from stream.store import Command, Session, Store
+
+
+class Shard:
+    """Begins and commits; everything between is up to the caller."""
+
+    def __init__(self, store: Store, number: int, specs: SpecTable, early_for: int) -> None:
+        self.store, self.specs = store, specs
+        self.keys = Keys(store.deployment, number)
+        self.queues = queues_of(specs.by_name.values(), early_for)
+        self.heads = Heads(self.queues)
+        self.ledgers = LedgerCache(self.keys)
+        self.new_lineage = True
+        """A worker that starts, or goes back, cannot know what readers have seen of a lost commit."""
+        self._writer = uuid.uuid4().hex
+        self._seq: int | None = None
+
+    def session(self) -> AbstractAsyncContextManager[Session]:
+        """A session on this shard; see `Store.session`."""
+        return self.store.session(self.keys.shard)
+
+    async def begin(self, session: Session, *reads: Command) -> tuple[Meta, list[Any]]:
+        """Begin a session; drop the caches if the latest commit was not ours."""
+        meta, replies = await session.begin(*reads)
+        if (meta.writer, meta.seq) != (self._writer, self._seq):
+            self.ledgers.forget_all()
+            self.heads.forget_all()
+        return meta, replies
+
+    async def commit(
+        self,
+        session: Session,
+        meta: Meta,
+        deltas: Deltas,
+        writes: list[Command],
+        tallies: Mapping[str, int],
+    ) -> None:
+        """Add `deltas` to the stored ledgers, and write them with `writes` and the new meta."""
+        missing = self.ledgers.missing(deltas)
+        self.ledgers.learn(missing, await session.read(*self.ledgers.reads(missing)))
+        values = self.ledgers.updated(deltas)
+        for result, count in tallies.items():
+            meta.tallies[result] = meta.tallies.get(result, 0) + count
+        if self.new_lineage:
+            meta.lineage = uuid.uuid4().hex
+            await self.store.register(self.keys.shard)
+        meta.seq, meta.writer = meta.seq + 1, self._writer
+        await session.commit(meta, [*writes, *self.ledgers.writes(values, meta.seq)])
+        self._seq, self.new_lineage = meta.seq, False
+        self.ledgers.committed(values)
