@@ -86,6 +86,9 @@ class Joiner:
             elif not self._prediction(event):  # type: ignore[arg-type]  # there are only two kinds
                 self._out.stop = event.record
                 break
+        self._out.tallies += Counter(
+            predictions=len(self._out.new), outcomes=len(self._out.labelled)
+        )
         return self._out
 
     def _prediction(self, event: ScreenedPrediction) -> bool:
@@ -100,7 +103,6 @@ class Joiner:
                 return False
             out.tallies["duplicate"] += 1
             return True
-        out.tallies["predictions"] += 1
         out.new.append(event)
         self._rows[key] = out.pending[key] = event.row
         early = self._early.get(key)
@@ -154,7 +156,6 @@ class Joiner:
         if not in_time or arrival > predicted_at + spec.wait:
             out.tallies["late"] += 1
             return
-        out.tallies["outcomes"] += 1
         time_and_flags |= _LABELLED_BIT | (_ACTUAL_BIT if actual else 0)
         row = ROW_STRUCT.pack(predicted_at, time_and_flags, latency, weight, slot)
         self._rows[key] = out.pending[key] = row

@@ -6,7 +6,8 @@ What is decided here depends on the event and the settings alone, so a retry nee
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+
+import msgspec
 
 from metrics.confusion import WEIGHT_UNIT
 from metrics.experiment import Experiment
@@ -78,7 +79,7 @@ class SpecTable:
         }
 
 
-class ScreenedPrediction(NamedTuple):
+class ScreenedPrediction(msgspec.Struct, frozen=True, gc=False):
     """A usable prediction: its packed row and what only its arrival pane keeps."""
 
     record: int
@@ -91,7 +92,7 @@ class ScreenedPrediction(NamedTuple):
     spec: Spec
 
 
-class ScreenedOutcome(NamedTuple):
+class ScreenedOutcome(msgspec.Struct, frozen=True, gc=False):
     """A usable outcome."""
 
     record: int

@@ -5,7 +5,7 @@ from io import TextIOWrapper
 
 import typer
 
-from abmonitor.cli import analyse, run
+from abmonitor.cli import analyse, run, simulate
 
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 run.register(app)
 analyse.register(app)
+simulate.register(app)
 
 
 def main() -> None:

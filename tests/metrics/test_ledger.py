@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics.confusion import Cell, Cells
@@ -45,6 +45,7 @@ def everything(ledger: Ledger) -> tuple[Any, ...]:
     )
 
 
+@settings(max_examples=30)
 @given(ledgers)
 def test_a_ledger_reads_back_as_it_was_packed(ledger: Ledger) -> None:
     found = Ledger.unpack(ledger.pack())
@@ -62,11 +63,13 @@ def test_sums_of_a_trillion_events_fit() -> None:
     assert events * 10**12 == 10**24
 
 
+@settings(max_examples=30)
 @given(ledgers, ledgers, ledgers)
 def test_ledgers_add_up_in_any_order(a: Ledger, b: Ledger, c: Ledger) -> None:
     assert a.plus(b).plus(c) == a.plus(b.plus(c)) == c.plus(a).plus(b) == total([b, c, a])
 
 
+@settings(max_examples=30)
 @given(ledgers, ledgers)
 def test_every_fact_is_added(a: Ledger, b: Ledger) -> None:
     both = a.plus(b)
@@ -81,11 +84,13 @@ def test_every_fact_is_added(a: Ledger, b: Ledger) -> None:
     assert both.labelled == a.labelled + b.labelled
 
 
+@settings(max_examples=30)
 @given(ledgers)
 def test_nothing_added_changes_nothing(ledger: Ledger) -> None:
     assert ledger.plus(Ledger()) == Ledger().plus(ledger) == total([ledger]) == ledger
 
 
+@settings(max_examples=30)
 @given(ledgers, ledgers)
 def test_adding_changes_neither_side(a: Ledger, b: Ledger) -> None:
     before = a.pack(), b.pack()

@@ -87,7 +87,7 @@ async def test_finishing_twice_or_going_on_afterwards_counts_nothing_twice(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_crash_while_finishing_is_made_good_by_finishing_again(when: str) -> None:
-    records = cut_short(9, 25_000)
+    records = cut_short(9, 9_000)
     killed, at = True, 0
     while killed:
         store = HookedStore(Store.embedded().client)
@@ -111,3 +111,24 @@ async def test_a_crash_while_finishing_is_made_good_by_finishing_again(when: str
 async def test_finishing_an_empty_shard_is_no_trouble(store: HookedStore) -> None:
     await pipeline(store).finish(BASE, complete=True)
     assert not (await found(store)).ledgers
+
+
+async def test_a_finish_that_failed_half_way_can_be_completed_by_the_same_worker() -> None:
+    records, at, failed = cut_short(9, 9_000), 0, True
+    while failed:
+        store = HookedStore(Store.embedded().client)
+        try:
+            worker, topic, truth = await read(store, records)
+            store.before, failed = KillAt(at), False
+            try:
+                await worker.finish(topic.arrivals[-1] + 65_000)
+            except KilledError:
+                failed = True
+            store.calm()
+            await finish(worker, topic, complete_to=topic.arrivals[-1] + 1)
+            await worker.finish(0, complete=True)
+            assert found_mature(await found(store)) == mature_of(truth, None), at
+        finally:
+            await store.close()
+        at += 1
+    assert at > 5

@@ -65,7 +65,7 @@ def tallies(*joined: Joined) -> dict[str, int]:
     for one in joined:
         for result, count in one.tallies.items():
             found[result] = found.get(result, 0) + count
-    return found
+    return {result: count for result, count in found.items() if count}
 
 
 ORDERS: dict[str, Sequence[Sequence[int]]] = {

@@ -1,4 +1,5 @@
 import random
+from functools import partial
 from itertools import cycle, repeat
 
 import msgspec
@@ -10,6 +11,7 @@ from support.events import (
     EARLY_FOR,
     EXPERIMENTS,
     FAST,
+    SLOW,
     Generator,
     Records,
     cuts,
@@ -29,6 +31,7 @@ from support.feed import (
     finish,
     found,
     pipeline,
+    plain,
     split,
 )
 from support.truth import Event, truth_of
@@ -36,7 +39,7 @@ from support.truth import Event, truth_of
 from metrics.duration import Duration
 from metrics.layout import Kind
 from stream.batch import Batch, DeadLetter
-from stream.maturity import MAX_SWEEP
+from stream.maturity import MAX_SWEEP, harvest
 from stream.pipeline import MAX_RECORDS, ShardPipeline
 from stream.store import Store
 
@@ -79,7 +82,7 @@ async def counted(records: Records, sizes: list[int], complete_to: int | None = 
 # --- counts ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(data=st.data())
 async def test_counts_equal_the_reference_model_for_any_stream_and_any_batch_cuts(
     data: st.DataObject,
@@ -108,7 +111,7 @@ async def test_counts_of_a_likely_stream_equal_the_reference_model(
     assert_equal(await found(store), truth)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(data=st.data())
 async def test_batch_cuts_change_nothing_that_is_stored(data: st.DataObject) -> None:
     records = data.draw(logs())
@@ -118,7 +121,7 @@ async def test_batch_cuts_change_nothing_that_is_stored(data: st.DataObject) -> 
     assert one_by_one.counted == at_once.counted == in_parts.counted
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(records=logs())
 async def test_every_event_is_tallied_exactly_once_or_waits(records: Records) -> None:
     state = await counted(records, [3])
@@ -248,7 +251,7 @@ async def interleaved(
     return worker
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(records=logs(backwards=False), seed=st.integers(0, 1000))
 async def test_two_topics_at_any_skew_count_what_one_merged_topic_would(
     records: Records, seed: int
@@ -410,6 +413,70 @@ async def test_a_longer_horizon_counts_nothing_twice(store: HookedStore) -> None
     await finish(worker, topic, complete_to=BASE + FAR)
     ledgers = (await found(store)).of(Kind.MATURE).values()
     assert sum(ledger.predictions for ledger in ledgers) == 20
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_limits_that_are_always_reached_change_nothing(
+    embedded_store: HookedStore, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Chunks, sweeps, commits, heads and caches that are nearly empty, so that all of them overflow."""
+    monkeypatch.setattr("stream.maturity.MAX_SWEEP", 3)
+    monkeypatch.setattr("stream.queues.harvest", partial(harvest, budget=4))
+    monkeypatch.setattr("stream.queues.HEAD_CHUNKS", 2)
+    monkeypatch.setattr("stream.pipeline.MAX_RECORDS", 25)
+    monkeypatch.setattr("stream.ledgers.MAX_CACHED", 2)
+    records = Generator(seed).records(150)
+    topic, worker = Topic.of(records, holes=seed), pipeline(embedded_store)
+    await consume(worker, topic, sizes_of(seed, 80))
+    await finish(worker, topic, complete_to=BASE + FAR)
+    truth = truth_of(records, EXPERIMENTS, early_for=EARLY_FOR, watermark=BASE + FAR)
+    assert_equal(await found(embedded_store), truth)
+
+
+# --- settings that change -------------------------------------------------------------------------
+
+
+async def test_an_experiment_that_is_taken_out_for_a_while_does_not_disturb_the_others(
+    store: HookedStore,
+) -> None:
+    records = Generator(3, reuse=False).records(200)
+    topic = Topic.of(records)
+    third = len(records) // 3
+    await pipeline(store).process(topic.batch(0, third))
+    without = pipeline(store, [FAST])
+    await without.process(topic.batch(topic.offsets[third], third))
+    worker = pipeline(store)
+    await consume(worker, topic, sizes_of(3, 60))
+    await finish(worker, topic, complete_to=BASE + FAR)
+    truth = truth_of(records, EXPERIMENTS, early_for=EARLY_FOR, watermark=BASE + FAR)
+    state = await found(store)
+    for kind, expected in ((Kind.TOTAL, truth.totals), (Kind.MATURE, truth.mature)):
+        ledgers = {name: plain(ledger) for name, ledger in state.of(kind).items()}
+        kept = {name: facts for name, facts in ledgers.items() if name[0] == FAST.name}
+        fast = {name: facts for name, facts in expected.items() if name[0] == FAST.name}
+        assert {name[: 3 if kind is Kind.MATURE else 2]: f for name, f in kept.items()} == fast
+    slow = [ledger for (name, _, _), ledger in state.of(Kind.MATURE).items() if name == "slow"]
+    total = [ledger for (name, _, _), ledger in state.of(Kind.TOTAL).items() if name == "slow"]
+    assert sum(ledger.predictions for ledger in slow) == sum(ledger.predictions for ledger in total)
+    assert state.pending == {}
+
+
+async def test_an_experiment_that_is_added_later_counts_from_then_on(store: HookedStore) -> None:
+    records = Generator(4, reuse=False).records(100)
+    topic, half = Topic.of(records), len(records) // 2
+    await pipeline(store, [SLOW]).process(topic.batch(0, half))
+    assert "fast" not in (await found(store)).meta.matured
+    worker = pipeline(store)
+    await consume(worker, topic, sizes_of(4, 60))
+    await finish(worker, topic, complete_to=BASE + FAR)
+    fast = [
+        life
+        for life in truth_of(records[half:], EXPERIMENTS, early_for=0).lives
+        if life.experiment == "fast"
+    ]
+    ledgers = (await found(store)).of(Kind.MATURE)
+    counted = sum(ledger.predictions for (name, _, _), ledger in ledgers.items() if name == "fast")
+    assert counted == len(fast)
 
 
 # --- dead letters ---------------------------------------------------------------------------------

@@ -1,0 +1,181 @@
+import re
+from collections.abc import Iterable
+
+import pytest
+from prometheus_client.core import Metric
+from support.eventfiles import HOUR, MINUTE, SETTINGS, Event, traffic
+from support.views import settings_of, view_of
+
+from abmonitor.monitor import View
+from abmonitor.settings import Settings
+from metrics.compare import confusion_of, metrics_of
+from metrics.families import Shown, describe, families
+from metrics.snapshot import Snapshot, VariantFacts
+
+
+LABELS = {"experiment", "variant", "window", "metric", "quantile", "predicted", "actual"}
+Series = dict[tuple[str, ...], float]
+
+
+def shown_in(view: View) -> list[Shown]:
+    return [
+        Shown(one.experiment, one.snapshot, one.comparisons) for one in view.experiments.values()
+    ]
+
+
+def exposed(view: View) -> dict[str, Metric]:
+    return {family.name: family for family in families(shown_in(view))}
+
+
+def series(family: Metric) -> Series:
+    """Values by those of the labels, without the experiment."""
+    return {tuple(list(s.labels.values())[1:]): s.value for s in family.samples}
+
+
+@pytest.fixture(scope="module")
+def view() -> View:
+    events = traffic(1_800)
+    for event in events[::50]:
+        if event["type"] == "prediction":
+            event["error"] = True
+    return view_of(events)
+
+
+def test_names_labels_and_units_follow_the_conventions() -> None:
+    for family in describe():
+        assert re.fullmatch("abmonitor_[a-z_]+", family.name)
+        assert family.documentation.endswith(".")
+        assert set(family._labelnames) <= LABELS  # type: ignore[attr-defined]
+        assert not re.search("_(ms|milliseconds|percent|pct)$", family.name)
+        assert not family.samples
+    assert len({family.name for family in describe()}) == len(list(describe()))
+
+
+def test_counters_are_the_totals_and_gauges_the_metrics(view: View) -> None:
+    found, shown = exposed(view), view.experiments["offers"]
+    for name, facts in shown.snapshot.variants.items():
+        total = facts.total
+        assert series(found["abmonitor_predictions"])[name,] == total.predictions > 800
+        assert series(found["abmonitor_prediction_errors"])[name,] == total.errors > 0
+        assert series(found["abmonitor_acted_predictions"])[name,] == total.acted
+        values = metrics_of(total, facts.mature, shown.experiment)
+        ratios = series(found["abmonitor_metric_ratio"])
+        assert {metric for variant, metric in ratios if variant == name} == {
+            metric for metric in values if not metric.startswith("latency")
+        }
+        assert all(ratios[name, metric] == values[metric] for _, metric in ratios)
+        assert series(found["abmonitor_rap_ratio"])[name,] == values["rap"]
+
+
+def test_mature_cells_are_counters_by_decision_and_truth(view: View) -> None:
+    found, shown = exposed(view), view.experiments["offers"]
+    for name, facts in shown.snapshot.variants.items():
+        confusion = confusion_of(facts.mature, shown.experiment)
+        for family, cells in (
+            ("abmonitor_matured_predictions", confusion),
+            ("abmonitor_labelled_predictions", facts.total.cells),
+        ):
+            values = series(found[family])
+            assert values[name, "1", "1"] == cells.tp.n > 0
+            assert values[name, "1", "0"] == cells.fp.n > 0
+            assert values[name, "0", "0"] == cells.tn.n > 0
+            assert values[name, "0", "1"] == cells.fn.n > 0
+
+
+def test_latencies_are_in_seconds_by_window(view: View) -> None:
+    found = exposed(view)
+    latency, mean = (
+        series(found[f"abmonitor_latency_{name}"]) for name in ("seconds", "mean_seconds")
+    )
+    for variant in ("old", "new"):
+        half, most = latency[variant, "1h", "0.5"], latency[variant, "1h", "0.99"]
+        assert 0.015 < half < mean[variant, "1h"] < most < 0.2
+    assert {labels[1] for labels in latency} == {"1h", "1d"}  # nothing in the last five minutes
+    assert series(found["abmonitor_window_predictions"])["old", "5m"] == 0
+    assert ("old", "5m") not in series(found["abmonitor_error_ratio"])
+
+
+def test_comparisons_are_exposed_for_treatments_only(view: View) -> None:
+    found, comparison = exposed(view), view.experiments["offers"].comparisons["new"]
+    value, difference = comparison.net_business_value, comparison.differences["rap"]
+    assert value is not None
+    assert difference is not None
+    assert series(found["abmonitor_net_business_value_ratio"]) == {
+        ("new", "estimate"): pytest.approx(value.estimate / 100),
+        ("new", "lower"): pytest.approx((value.lower or 0) / 100),
+        ("new", "upper"): pytest.approx((value.upper or 0) / 100),
+    }
+    assert series(found["abmonitor_rap_difference_ratio"])["new", "lower"] == difference.lower
+
+
+def test_clocks_are_in_seconds(view: View) -> None:
+    found, snapshot = exposed(view), view.experiments["offers"].snapshot
+    assert snapshot.watermark is not None
+    assert snapshot.matured is not None
+    assert series(found["abmonitor_watermark_timestamp_seconds"])[()] == snapshot.watermark / 1000
+    assert series(found["abmonitor_labels_final_timestamp_seconds"])[()] == snapshot.matured / 1000
+
+
+def values_of(families_: Iterable[Metric]) -> set[str]:
+    return {family.name for family in families_ if family.samples}
+
+
+def test_what_cannot_be_known_has_no_series() -> None:
+    events = [event for event in traffic(300) if event["type"] == "prediction"]
+    found = exposed(view_of(events))
+    unknown = {"rap", "roi", "accuracy", "precision", "recall", "profit_per_prediction"}
+    told = {metric for _, metric in series(found["abmonitor_metric_ratio"])}
+    assert told == {"error_rate", "selection_rate"}
+    assert not told & unknown
+    assert not found["abmonitor_rap_ratio"].samples
+    assert not found["abmonitor_rap_difference_ratio"].samples
+    assert not found["abmonitor_net_business_value_ratio"].samples
+    assert not found["abmonitor_labels_final_timestamp_seconds"].samples
+
+
+def test_before_anything_came_only_counters_have_series() -> None:
+    assert values_of(exposed(view_of([])).values()) == {
+        "abmonitor_predictions",
+        "abmonitor_prediction_errors",
+        "abmonitor_acted_predictions",
+        "abmonitor_labelled_predictions",
+        "abmonitor_matured_predictions",
+    }
+
+
+def test_without_profitability_and_latencies_their_series_are_missing() -> None:
+    events: list[Event] = [
+        {key: value for key, value in event.items() if key != "latency_ms"}
+        for event in traffic(1_200)
+    ]
+    text = SETTINGS.replace("    profitability: {unit_revenue: 60, unit_cost: 20}\n", "")
+    text = "\n".join(line for line in text.splitlines() if "profit_per" not in line)
+    found = exposed(view_of(events, settings_of(text)))
+    told = {metric for _, metric in series(found["abmonitor_metric_ratio"])}
+    assert "accuracy" in told
+    assert not told & {"rap", "roi", "profit_per_prediction"}
+    assert not found["abmonitor_latency_seconds"].samples
+    assert not found["abmonitor_latency_mean_seconds"].samples
+
+
+def test_an_experiment_that_is_no_longer_shown_has_no_series(view: View) -> None:
+    names = {
+        sample.labels["experiment"]
+        for family in families(shown_in(view))
+        for sample in family.samples
+    }
+    assert names == {"offers"}
+    assert not values_of(families([]))
+
+
+def test_several_experiments_are_told_apart() -> None:
+    declared: Settings = settings_of(SETTINGS + SETTINGS.split("\n", 1)[1].replace("offers", "2"))
+    empty = {variant: VariantFacts() for variant in ("old", "new")}
+    shown = [
+        Shown(experiment, Snapshot(experiment.name, empty, watermark=HOUR + MINUTE), {})
+        for experiment in declared.experiments
+    ]
+    (predictions,) = [f for f in families(shown) if f.name == "abmonitor_predictions"]
+    assert {(s.labels["experiment"], s.labels["variant"]) for s in predictions.samples} == {
+        (experiment, variant) for experiment in ("offers", "2") for variant in ("old", "new")
+    }
