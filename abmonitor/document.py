@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 from abmonitor.monitor import ExperimentView, View
-from alerts.machine import Standing
+from alerts.book import Phase
+from alerts.standing import Standing
 from metrics.compare import Comparison, confusion_of, metrics_of
 from metrics.confusion import Confusion
 from metrics.ledger import Ledger
@@ -59,7 +60,7 @@ def experiment(view: ExperimentView) -> dict[str, Any]:
     """One experiment."""
     snapshot, declared = view.snapshot, view.experiment
     return {
-        "state": view.book.worst().value,
+        "state": view.book.worst(declared.treatments).value,
         "control": declared.control,
         "as_of": snapshot.watermark,
         "labels_final_to": snapshot.matured,
@@ -124,7 +125,7 @@ def _comparison(comparison: Comparison, view: ExperimentView) -> dict[str, Any]:
         "net_business_value": value | {"parts": parts},
         "recommendation": comparison.recommendation.value,
         "roi_range": _advantage(comparison),
-        "srm_p_value": _srm(view),
+        "srm_p_value": _srm(view, comparison.treatment),
         "guardrails": {name: msgspec.to_builtins(found) for name, found in judgements.items()},
     }
 
@@ -149,12 +150,18 @@ def _difference(found: Difference | None) -> dict[str, float | None]:
     return {"estimate": found.estimate, "lower": found.lower, "upper": found.upper}
 
 
-def _srm(view: ExperimentView) -> float | None:
-    """The p-value of the split in this phase; None where only one variant should get traffic."""
-    phase = view.book.phase
-    if phase is not None and any(phase.counts.values()):
-        found = sample_ratio(phase.counts, phase.split)
-    else:
-        totals = {name: facts.total.predictions for name, facts in view.snapshot.variants.items()}
-        found = sample_ratio(totals, view.experiment.variants)
+def _srm(view: ExperimentView, treatment: str) -> float | None:
+    """The p-value of the split between a treatment and control, as intended in this phase.
+
+    None where one of them is to get no traffic, or none that can be told at the moment.
+    """
+    declared, phase = view.experiment, view.book.phase
+    if phase is None:
+        counts = {name: facts.total.predictions for name, facts in view.snapshot.variants.items()}
+        phase = Phase(since=0, split=dict(declared.variants), counts=counts)
+    both = (treatment, declared.control)
+    found = sample_ratio(
+        {variant: phase.counts.get(variant, 0) for variant in both},
+        {variant: phase.split.get(variant, 0.0) for variant in both},
+    )
     return None if found is None else found.p_value

@@ -1,7 +1,8 @@
 """The monitor: reads, judges, writes down, and acts. Its own failure never rolls back and never promotes."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 
 import redis.asyncio
 
@@ -9,13 +10,18 @@ from abmonitor.settings import ExperimentSettings, Settings
 from alerts.book import Book, Decision
 from alerts.deliberate import Deliberation, Outcome
 from alerts.examine import Edge
-from alerts.machine import Accepted, Failed, Look, Standing
-from alerts.order import Order
-from alerts.outbox import Dispatcher
-from alerts.store import AlertStore
+from alerts.machine import Accepted, Failed, Look
+from alerts.order import Order, Receipt
+from alerts.outbox import Dispatcher, Fate, fate
+from alerts.standing import Standing
+from alerts.store import AlertStore, StaleBookError
 from metrics.compare import Comparison, compare
+from metrics.duration import Duration
 from metrics.reader import Reader
 from metrics.snapshot import Fleet, Snapshot
+
+
+MAX_CONFLICTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +82,22 @@ class Monitor:
         self.view = View()
 
     async def tick(self) -> View:
-        """Read, judge every look that has become possible, and carry out what was decided."""
+        """Read, judge every look that has become possible, and carry out what was decided.
+
+        Raises what the store raises. One experiment that cannot be judged keeps no other from being
+        judged; the view stays the one of the latest tick that went well.
+        """
         fleet = await self._reader.read(self._settings.experiments)
+        for experiment in self._settings.experiments:  # all: the brake looks at every book
+            await self._load(experiment.name)
+        failures: list[Exception] = []
         for experiment in self._settings.experiments:
-            await self._judge(experiment, fleet.snapshots[experiment.name])
+            try:
+                await self._judge(experiment.name, fleet.snapshots[experiment.name])
+            except Exception as error:  # noqa: BLE001  # it is raised below
+                failures.append(error)
+        if failures:
+            raise failures[0] if len(failures) == 1 else ExceptionGroup("tick", failures)
         self.view = View(
             {
                 experiment.name: self._view(experiment, fleet.snapshots[experiment.name])
@@ -93,7 +111,9 @@ class Monitor:
     def _view(self, experiment: ExperimentSettings, snapshot: Snapshot) -> ExperimentView:
         book = self._books[experiment.name]
         harmed = frozenset(
-            treatment for treatment, standing in book.standings.items() if standing.ordered_at
+            treatment
+            for treatment, standing in book.standings.items()
+            if standing.ordered_at is not None or standing.latched
         )
         return ExperimentView(
             experiment,
@@ -103,11 +123,26 @@ class Monitor:
             tuple(self._decisions[experiment.name]),
         )
 
-    async def _judge(self, experiment: ExperimentSettings, snapshot: Snapshot) -> None:
-        name = experiment.name
-        if name not in self._books:
-            self._books[name] = await self._store.load(name)
+    async def _load(self, name: str) -> None:
+        """Read the book: somebody else, such as a person, may have changed it since the last tick."""
+        book = await self._store.load(name)
+        if name not in self._books or book.version != self._books[name].version:
             self._decisions[name] = await self._store.decisions(name)
+        self._books[name] = book
+
+    async def _judge(self, name: str, snapshot: Snapshot) -> None:
+        """Judge one experiment, again from the start when somebody else changed its book meanwhile."""
+        for conflicts in count(1):
+            try:
+                await self._advance(name, snapshot)
+            except StaleBookError:
+                if conflicts == MAX_CONFLICTS:
+                    raise
+                await self._load(name)
+            else:
+                return
+
+    async def _advance(self, name: str, snapshot: Snapshot) -> None:
         await self._dispatch(name, snapshot)
         deliberation = self._deliberations[name]
         edges = deliberation.examiner.edges(self._books[name], snapshot)
@@ -115,22 +150,31 @@ class Monitor:
         for edge in edges:
             outcome = self._look(deliberation, outcome, edge, snapshot)
             if outcome.orders:  # act on what was decided before looking further
-                await self._save(name, outcome)
-                await self._dispatch(name, snapshot)
-                outcome = Outcome(self._books[name])
+                outcome = await self._act(name, outcome, snapshot)
         if not edges:
             outcome = self._hold_if_stale(deliberation, outcome, snapshot)
-        if edges or outcome.decisions:
+        if outcome.orders:
+            outcome = await self._act(name, outcome, snapshot)
+        if outcome.book != self._books[name]:
             await self._save(name, outcome)
+
+    async def _act(self, name: str, outcome: Outcome, snapshot: Snapshot) -> Outcome:
+        """Write down what was decided, then carry it out."""
+        await self._save(name, outcome)
+        await self._dispatch(name, snapshot)
+        return Outcome(self._books[name])
 
     def _hold_if_stale(
         self, deliberation: Deliberation, outcome: Outcome, snapshot: Snapshot
     ) -> Outcome:
         """Where no new data comes there are no looks; that it is missing must show all the same."""
-        stale = self._stale(snapshot)
-        for treatment, standing in outcome.book.standings.items() if stale else ():
-            look = Look(self._clock(), hold=stale, streaks=standing.streaks)
-            outcome = deliberation.apply(outcome, treatment, look, snapshot)
+        stale, at = self._stale(snapshot), self._clock()
+        for treatment in deliberation.experiment.treatments if stale else ():
+            book = outcome.book
+            streaks = book.standings.get(treatment, Standing()).streaks
+            look = Look(at, hold=stale + book.holds.get(treatment, ()), streaks=streaks)
+            braked = len(outcome.orders) >= self._allowed(at)
+            outcome = deliberation.apply(outcome, treatment, look, snapshot, braked=braked)
         return outcome
 
     def _look(
@@ -140,7 +184,7 @@ class Monitor:
             outcome.book,
             edge,
             snapshot,
-            braked=self._braked(edge.at),
+            allowed=self._allowed(edge.at),
             stale=self._stale(snapshot),
         )
         return Outcome(seen.book, outcome.decisions + seen.decisions, outcome.orders + seen.orders)
@@ -148,50 +192,54 @@ class Monitor:
     def _stale(self, snapshot: Snapshot) -> tuple[str, ...]:
         if self._stale_after is None or snapshot.watermark is None:
             return ()
-        age = self._clock() - snapshot.watermark
-        return (f"stale: data is {age / 1000:.0f} s old",) if age > self._stale_after else ()
+        if self._clock() - snapshot.watermark <= self._stale_after:
+            return ()
+        return (f"stale: no data is newer than {Duration(self._stale_after)}",)
 
-    def _braked(self, at: int) -> bool:
-        """Whether so many rollbacks were ordered lately that a person must decide on the next."""
+    def _allowed(self, at: int) -> int:
+        """How many more rollbacks may be ordered around `at` before a person must decide."""
         brake = self._settings.brake
-        recent = [
-            standing
-            for book in self._books.values()
-            for standing in book.standings.values()
-            if standing.ordered_at is not None and at - brake.within <= standing.ordered_at <= at
-        ]
-        return len(recent) >= brake.rollbacks
+        ordered = (when for book in self._books.values() for when in book.rollbacks)
+        # Also later ones: after an outage experiments catch up one after the other.
+        recent = [when for when in ordered if abs(at - when) <= brake.within]
+        return max(0, brake.rollbacks - len(recent))
 
-    async def _save(self, name: str, outcome: Outcome, settled: Iterable[str] = ()) -> None:
+    async def _save(self, name: str, outcome: Outcome, settled: tuple[str, ...] = ()) -> None:
         self._books[name] = await self._store.save(
             name,
             outcome.book,
             decisions=outcome.decisions,
             orders=outcome.orders,
-            settled=tuple(settled),
+            settled=settled,
         )
         self._decisions[name] = [*self._decisions[name], *outcome.decisions][-100:]
 
     async def _dispatch(self, name: str, snapshot: Snapshot) -> None:
         """Offer every order in the outbox to the actuator, and write down what it said."""
-        if not any(standing.decision for standing in self._books[name].standings.values()):
+        if not self._books[name].rollbacks:
             return
         for order in await self._store.outbox(name):
-            receipt = await self._dispatchers[name].attempt(order)
-            if receipt is None:
-                continue
-            at = max(self._clock(), order.decided_at)
-            happening: Accepted | Failed = Failed(at, receipt.detail)
-            if receipt.accepted:
-                happening = Accepted(at, observable=self._observes_traffic)
-            outcome = self._apply(name, order, happening, snapshot)
-            await self._save(name, outcome, [order.id] if receipt.accepted else [])
+            outcome = Outcome(self._books[name])
+            if _fate(order, outcome) is Fate.CARRY_OUT:
+                receipt = await self._dispatchers[name].attempt(order)
+                if receipt is None:
+                    continue
+                outcome = self._told(name, order, receipt, snapshot)
+            settled = _fate(order, outcome) is Fate.SETTLED
+            if settled or outcome.book != self._books[name]:
+                await self._save(name, outcome, (order.id,) if settled else ())
+            if settled:
+                self._dispatchers[name].forget(order.id)
 
-    def _apply(
-        self, name: str, order: Order, happening: Accepted | Failed, snapshot: Snapshot
-    ) -> Outcome:
-        book = self._books[name]
-        standing = book.standings.get(order.treatment, Standing())
-        if standing.decision != order.id:  # superseded: the order is void
-            return Outcome(book)
-        return self._deliberations[name].apply(Outcome(book), order.treatment, happening, snapshot)
+    def _told(self, name: str, order: Order, receipt: Receipt, snapshot: Snapshot) -> Outcome:
+        """What the actuator's answer makes of the book."""
+        at = max(self._clock(), order.decided_at)
+        happening: Accepted | Failed = Failed(at, receipt.detail)
+        if receipt.accepted:
+            happening = Accepted(at, observable=self._observes_traffic)
+        outcome = Outcome(self._books[name])
+        return self._deliberations[name].apply(outcome, order.treatment, happening, snapshot)
+
+
+def _fate(order: Order, outcome: Outcome) -> Fate:
+    return fate(order, outcome.book.standings.get(order.treatment, Standing()))

@@ -1,5 +1,6 @@
 """Replay: event files through the whole path, in one process, over an embedded store."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from abmonitor.monitor import Monitor, View
 from abmonitor.settings import Settings
 from alerts.order import Order, Receipt, Verification
 from alerts.outbox import Dispatcher
-from stream.batch import Batch, DeadLetter
+from stream.batch import Batch, BatchReport, DeadLetter
 from stream.events import Rejected
 from stream.files import TOPIC, FileSource, Input
 from stream.pipeline import ShardPipeline
@@ -96,16 +97,16 @@ async def replay(
     decoder = Decoder(settings.sources)
     source = _source(settings, inputs, decoder)
     rejections, strangers = Rejections(source, dead_letters), _Strangers(settings)
-    monitor = _monitor(settings, store)
     try:
         pipeline = _pipeline(settings, store, decoder, rejections)
+        monitor = _monitor(settings, store)
         view = await monitor.tick()
         for batch in source.batches():
             report = await pipeline.process(batch)
-            if report.tallies.get("ignored"):
-                strangers.note(batch)
+            strangers.note(batch, report)
             view = await monitor.tick()
             progress(batch.next_position)
+            _heed_cancellation()
         if source.last is not None:
             await pipeline.finish(source.last, complete=complete)
             view = await monitor.tick()
@@ -115,6 +116,17 @@ async def replay(
     return Replayed(view, source, rejections.examples, tuple(strangers.names))
 
 
+def _heed_cancellation() -> None:
+    """Stop where the task was cancelled and nobody noticed.
+
+    The embedded store never waits, and under Python 3.11 the time-outs of redis-py (`asyncio.wait_for`)
+    swallow a cancellation: without this, Ctrl-C would do nothing.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class _Strangers:
     """Experiments that events belong to and that are not configured, a few of them."""
 
@@ -122,9 +134,10 @@ class _Strangers:
         self._known = {None, *(experiment.name for experiment in settings.experiments)}
         self.names: dict[str, None] = {}
 
-    def note(self, batch: Batch) -> None:
-        """Look for them in a batch that has some."""
-        for event in batch.events or ():
+    def note(self, batch: Batch, report: BatchReport) -> None:
+        """Look for them in a batch, if it had any."""
+        events = batch.events if report.tallies.get("ignored") else None
+        for event in events or ():
             if len(self.names) == EXAMPLES:
                 return
             if not isinstance(event, Rejected) and event.experiment not in self._known:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgspec
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from abmonitor.document import experiment
 from abmonitor.monitor import View
@@ -33,7 +34,7 @@ def application(view: Callable[[], View], ready: Callable[[], str | None]) -> we
     exposed = registry(view)
 
     async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        encode, content_type = _encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(exposed), headers={"Content-Type": content_type})
 
     app.router.add_get("/metrics", metrics)
@@ -58,6 +59,14 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[i
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    """How to write metrics for a client, and the content type of that."""
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is none
+        return choose_encoder("")
 
 
 def _json(document: object, status: int = 200) -> web.Response:
@@ -100,7 +109,7 @@ def _short(view: View, name: str) -> dict[str, object]:
     found = view.experiments[name]
     return {
         "name": name,
-        "state": found.book.worst().value,
+        "state": found.book.worst(found.experiment.treatments).value,
         "control": found.experiment.control,
         "treatments": {
             treatment: standing.state.value for treatment, standing in found.book.standings.items()

@@ -29,9 +29,7 @@ class ViewCollector(Collector):
             metrics.families.Shown(one.experiment, one.snapshot, one.comparisons) for one in found
         ]
         judged = [
-            alerts.families.Judged(
-                one.experiment.name, one.experiment.treatments, one.book, one.decisions
-            )
+            alerts.families.Judged(one.experiment.name, one.experiment.treatments, one.book)
             for one in found
         ]
         return [

@@ -5,22 +5,20 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from alerts.book import Book, Decision
+from alerts.book import Book, Decision, Phase
 from alerts.examine import Edge, Examiner
 from alerts.guardrails import Guardrail
 from alerts.health import HoldOptions
-from alerts.machine import (
-    WATCHED,
-    Happening,
-    Policy,
-    Standing,
-    Transition,
-    transition,
-)
+from alerts.machine import Happening, Policy, Transition, transition
 from alerts.order import Order
+from alerts.standing import WATCHED, Standing, State, renewed
 from metrics.compare import confusion_of
 from metrics.experiment import Experiment
+from metrics.ledger import total
 from metrics.snapshot import Snapshot
+
+
+ROLLBACKS_KEPT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +56,19 @@ class Deliberation:
         edge: Edge,
         snapshot: Snapshot,
         *,
-        braked: bool = False,
+        allowed: int | None = None,
         stale: tuple[str, ...] = (),
     ) -> Outcome:
-        """Everything that the look at `edge` changes."""
+        """Everything that the look at `edge` changes.
+
+        `allowed`: how many more rollbacks may be ordered before the brake is on; None without a brake.
+        """
         book = self.examiner.advance(self._renewed(book, edge.at), edge, snapshot)
         outcome = Outcome(book)
         for treatment in self.experiment.treatments:
             happening = self.examiner.happening(outcome.book, edge, treatment, snapshot, stale)
             if happening is not None:
+                braked = allowed is not None and len(outcome.orders) >= allowed
                 outcome = self.apply(outcome, treatment, happening, snapshot, braked=braked)
         return outcome
 
@@ -80,43 +82,48 @@ class Deliberation:
         braked: bool = False,
     ) -> Outcome:
         """The outcome after something happened to one treatment."""
-        book = outcome.book
-        before = book.standings.get(treatment, Standing(since=happening.at))
+        book, at = outcome.book, happening.at
+        before = book.standings.get(treatment, Standing(since=at))
         made = transition(before, happening, self.policy(braked=braked))
-        standing = made.standing
+        name = f"{self.experiment.name}:{treatment}:{at}:{book.decisions + 1}"
+        if made.action in {"rollback", "would_roll_back"}:
+            fresh = {"decision": name, "ordered_at": at, "acted_at": None, "verified": None}
+            ordered = msgspec.structs.replace(made.standing, **fresh)
+            made = msgspec.structs.replace(made, standing=ordered)
         decisions, orders = outcome.decisions, outcome.orders
-        number = book.decisions
-        if made.action:
-            number += 1
-            name = f"{self.experiment.name}:{treatment}:{happening.at}:{number}"
-            if made.action in {"rollback", "would_roll_back"}:
-                changes = {"decision": name, "ordered_at": happening.at, "acted_at": None}
-                standing = msgspec.structs.replace(standing, verified=None, **changes)
-            decision = self._decision(name, made, before, treatment, happening.at, book, snapshot)
+        if made.action is not None:
+            decision = self._decision(
+                name, made.action, made, before, treatment, at, book, snapshot
+            )
             decisions += (decision,)
             if made.action == "rollback":
                 orders += (self._order(decision),)
-        standings = {**book.standings, treatment: standing}
-        fresh = msgspec.structs.replace(book, standings=standings, decisions=number)
-        return Outcome(fresh, decisions, orders)
+        fresh_book = _written(book, treatment, made, before, at)
+        return Outcome(fresh_book, decisions, orders)
 
     def _renewed(self, book: Book, at: int) -> Book:
         """A new epoch when something else is tested than before; what was rolled back stays so."""
         if book.settings == self.fingerprint:
             return book
+        over = WATCHED | {State.WOULD_ROLL_BACK}
         standings = {
-            treatment: Standing(since=at, epoch=standing.epoch + 1, paused=standing.paused)
-            if standing.state in WATCHED
-            else standing
+            treatment: renewed(standing, at) if standing.state in over else standing
             for treatment, standing in book.standings.items()
         }
         return msgspec.structs.replace(
-            book, settings=self.fingerprint, standings=standings, phase=None, mismatched=False
+            book,
+            settings=self.fingerprint,
+            standings=standings,
+            judgements={},
+            holds={},
+            phase=_anew(book.phase, at),
+            mismatched=(),
         )
 
     def _decision(
         self,
         name: str,
+        action: str,
         made: Transition,
         before: Standing,
         treatment: str,
@@ -124,9 +131,10 @@ class Deliberation:
         book: Book,
         snapshot: Snapshot,
     ) -> Decision:
+        watermark = snapshot.watermark
         return Decision(
             id=name,
-            action=made.action or "",
+            action=action,
             experiment=self.experiment.name,
             treatment=treatment,
             at=at,
@@ -137,17 +145,22 @@ class Deliberation:
             actor=made.actor,
             settings=self.fingerprint,
             dry_run=self.dry_run,
-            watermark=snapshot.watermark,
+            # A look sees nothing behind it, however far the data goes when it is made.
+            watermark=None if watermark is None else min(watermark, at),
             judgements=book.judgements.get(treatment, {}),
-            counts=self._counts(snapshot),
+            counts=self._counts(snapshot, before.begun, book.cohort_at or 0),
+            phase=book.phase,
         )
 
-    def _counts(self, snapshot: Snapshot) -> dict[str, dict[str, int]]:
+    def _counts(self, snapshot: Snapshot, begun: int, until: int) -> dict[str, dict[str, int]]:
+        """What had matured by the latest look at cohorts, and belongs to the epoch."""
         counts = {}
         for variant, facts in snapshot.variants.items():
-            confusion = confusion_of(facts.mature, self.experiment)
+            starts = (start for start in facts.cohorts if begun <= start < until)
+            mature = total(facts.cohorts[start] for start in starts)
+            confusion = confusion_of(mature, self.experiment)
             cells = {name: getattr(confusion, name).n for name in ("tp", "fp", "tn", "fn")}
-            rest = {"predictions": facts.total.predictions, "errors": facts.total.errors}
+            rest = {"predictions": mature.predictions, "errors": mature.errors}
             counts[variant] = cells | rest
         return counts
 
@@ -155,6 +168,7 @@ class Deliberation:
         evidence = {
             "judgements": msgspec.to_builtins(decision.judgements),
             "counts": decision.counts,
+            "phase": msgspec.to_builtins(decision.phase),
             "settings": decision.settings,
             "watermark": decision.watermark,
         }
@@ -167,3 +181,37 @@ class Deliberation:
             reasons=decision.reasons,
             evidence=evidence,
         )
+
+
+def _written(book: Book, treatment: str, made: Transition, before: Standing, at: int) -> Book:
+    """The book with what a transition made of one treatment."""
+    book = msgspec.structs.replace(book, standings={**book.standings, treatment: made.standing})
+    if made.standing.begun != before.begun:
+        book = _forgotten(book, treatment, at)
+    if made.action is None:
+        return book
+    mine = book.actions.get(treatment, {})
+    counted = {**mine, made.action: mine.get(made.action, 0) + 1}
+    ordered = (at,) if made.action == "rollback" else ()
+    return msgspec.structs.replace(
+        book,
+        decisions=book.decisions + 1,
+        actions={**book.actions, treatment: counted},
+        rollbacks=(*book.rollbacks, *ordered)[-ROLLBACKS_KEPT:],
+    )
+
+
+def _forgotten(book: Book, treatment: str, at: int) -> Book:
+    """The book without what was found about a treatment that begins anew."""
+    return msgspec.structs.replace(
+        book,
+        judgements={name: found for name, found in book.judgements.items() if name != treatment},
+        holds={name: causes for name, causes in book.holds.items() if name != treatment},
+        mismatched=tuple(name for name in book.mismatched if name != treatment),
+        phase=_anew(book.phase, at),
+    )
+
+
+def _anew(phase: Phase | None, at: int) -> Phase | None:
+    """The phase with nothing counted yet."""
+    return None if phase is None else Phase(since=at, split=phase.split)

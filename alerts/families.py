@@ -1,14 +1,13 @@
 """Prometheus families of judgement: states, guardrails and decisions. Pure, but for the library."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from alerts.book import Book, Decision
+from alerts.book import Book
 from alerts.judge import Phase
-from alerts.machine import State
+from alerts.standing import State
 
 
 _OF = ["experiment", "variant"]
@@ -21,7 +20,6 @@ class Judged:
     experiment: str
     treatments: Sequence[str]
     book: Book
-    decisions: Sequence[Decision]
 
 
 def describe() -> list[Metric]:
@@ -78,6 +76,5 @@ class _Families:
                     self.guardrail.add_metric(where, float(judgement.phase is phase))
                 streak = standing.streaks.get(name, 0) if standing else 0
                 self.streak.add_metric([*labels, name], streak)
-        counts = Counter((each.treatment, each.action) for each in judged.decisions)
-        for (treatment, action), count in counts.items():
-            self.decisions.add_metric([judged.experiment, treatment, action], count)
+            for action, count in judged.book.actions.get(treatment, {}).items():
+                self.decisions.add_metric([*labels, action], count)

@@ -1,5 +1,6 @@
 """Guardrails as people declare them: what must not get worse, and by how much."""
 
+import math
 from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Annotated, Literal
@@ -10,6 +11,8 @@ from msgspec import Meta
 from metrics.catalogue import CATALOGUE
 from metrics.duration import Duration
 from metrics.experiment import DAY, MINUTE, Experiment
+from metrics.layout import COARSE_WIDTH, FINE_WIDTH
+from metrics.snapshot import LONGEST_FINE_WINDOW
 
 
 Problem = tuple[str, str]
@@ -21,9 +24,9 @@ class Guardrail(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     A threshold compares the metric over the last `window` with `min` or `max`, or with the control's
     value by `margin` (absolute) or `relative_margin`; it fails after `consecutive` failing looks in a
-    row. Label-free metrics are looked at every `every`; metrics that need labels at every new mature
-    cohort, over the last `window` of mature cohorts. Looks with fewer than `min_count` predictions
-    of the treatment (and of the control, where it is compared) are inconclusive.
+    row. Label-free metrics are looked at every `every` (see `step`); metrics that need labels at every
+    new mature cohort, over the last `window` of mature cohorts. Looks with fewer than `min_count`
+    predictions of the treatment (and of the control, where it is compared) are inconclusive.
     """
 
     metric: str
@@ -42,30 +45,37 @@ class Guardrail(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """How reports and series call this guardrail; unique within an experiment."""
         return f"{self.metric}:{self.test}" + (f":{self.window}" if self.window else "")
 
+    @property
+    def step(self) -> int:
+        """Milliseconds between two looks of a label-free metric.
+
+        Longer windows are summed from coarse panes, so that they move on with those only.
+        """
+        pane = COARSE_WIDTH if (self.window or 0) > LONGEST_FINE_WINDOW else FINE_WIDTH
+        return -(-self.every // pane) * pane
+
     def problems(self, experiment: Experiment) -> Iterator[Problem]:
         """Everything that is wrong with this guardrail in `experiment`."""
         metric = CATALOGUE.get(self.metric)
         if metric is None:
             close = get_close_matches(self.metric, CATALOGUE, n=1)
-            meant = (
-                f"did you mean {close[0]!r}?"
-                if close
-                else f"expected one of {', '.join(CATALOGUE)}"
-            )
-            yield "metric", f"unknown metric {self.metric!r}; {meant}"
+            meant = f"did you mean {close[0]!r}?" if close else None
+            expected = meant or f"expected one of {', '.join(CATALOGUE)}"
+            yield "metric", f"unknown metric {self.metric!r}; {expected}"
             return
         if metric.priced and experiment.profitability is None:
             yield "metric", f"{self.metric} needs `profitability` of the experiment"
         if metric.every_label and experiment.labels.observed == "acted":
-            yield (
-                "metric",
-                f"{self.metric} cannot be known where labels are observed for acted predictions only;"
-                " use profit_per_prediction",
-            )
+            unknown = "cannot be known where labels are observed for acted predictions only"
+            yield "metric", f"{self.metric} {unknown}; use profit_per_prediction"
         if self.margin is not None and self.relative_margin is not None:
             yield "relative_margin", "expected either margin or relative_margin, got both"
         if metric.relative_only and (self.margin is not None or self.relative_margin is not None):
             yield "margin", f"{self.metric} already is a difference to the control; use min or max"
+        for name in ("min", "max", "margin", "relative_margin"):
+            bound = getattr(self, name)
+            if bound is not None and not math.isfinite(bound):
+                yield name, f"expected a finite number, got {bound}"
         if self.test == "threshold":
             yield from self._threshold_problems()
         elif self.min is not None or self.max is not None:
@@ -79,7 +89,7 @@ class Guardrail(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             yield "min", f"expected at most max, {self.max:g}, got {self.min:g}"
         if self.window is None:
             yield "metric", "a threshold needs a window, such as `window: 5m`"
-        elif self.window % 10_000 or not 0 < self.window <= 8 * DAY:
+        elif self.window % FINE_WIDTH or not 0 < self.window <= 8 * DAY:
             yield "window", f"expected a multiple of 10s, above 0 and at most 8d, got {self.window}"
-        if self.every % 10_000 or not self.every:
+        if self.every % FINE_WIDTH or not self.every:
             yield "every", f"expected a multiple of 10s, got {self.every}"

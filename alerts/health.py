@@ -6,10 +6,11 @@ import msgspec
 from msgspec import Meta
 
 from alerts.book import Phase
+from alerts.judge import settled
 from metrics.duration import Duration
-from metrics.experiment import DAY, MINUTE, Experiment
-from metrics.layout import FINE_WIDTH
-from metrics.snapshot import Snapshot
+from metrics.experiment import DAY, HOUR, MINUTE, Experiment
+from metrics.layout import COARSE_WIDTH, FINE_WIDTH
+from metrics.snapshot import LONGEST_FINE_WINDOW, Snapshot
 from metrics.srm import sample_ratio
 
 
@@ -17,8 +18,9 @@ MISMATCH = 0.001
 """Sample ratio mismatch holds below this p-value, which is valid at every look."""
 
 ENOUGH = 20
-"""Predictions that must have been expected before their absence means something."""
+"""Events that must have been expected before their absence means something."""
 
+STRAYS = 5
 LABELS_EXPECTED = 100
 LONGEST_WINDOW = 8 * DAY
 
@@ -35,68 +37,126 @@ class HoldOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     verify_for: Duration = Duration(10 * MINUTE)
     """Traffic that has not moved this long after the drain is a failed rollback."""
     leftover: Annotated[float, Meta(ge=0, lt=1)] = 0.01
-    """Share of predictions of a rolled back treatment that counts as none."""
+    """Part of its intended traffic that a treatment may get and still counts as getting none."""
 
 
 def arrived(snapshot: Snapshot, variant: str, since: int, until: int) -> int:
-    """Predictions of `variant` that arrived in [since, until)."""
+    """Predictions of `variant` that arrived in [since, until); in whole coarse panes above an hour."""
     width = until - since
-    return snapshot.variants[variant].predictions(until, width) if width > 0 else 0
+    if width <= 0:
+        return 0
+    return snapshot.variants[variant].predictions(settled(until, width), width)
 
 
 def counted(phase: Phase, snapshot: Snapshot, since: int, until: int) -> Phase:
-    """The phase with the predictions of [since, until) added."""
+    """The phase with the predictions of [since, until) added, as far as fine panes are kept."""
+    starts = range(since, until, LONGEST_FINE_WINDOW)
+    parts = [(start, min(start + LONGEST_FINE_WINDOW, until)) for start in starts]
     counts = {
-        variant: phase.counts.get(variant, 0) + arrived(snapshot, variant, since, until)
+        variant: phase.counts.get(variant, 0)
+        + sum(arrived(snapshot, variant, start, end) for start, end in parts)
         for variant in phase.split
     }
     return msgspec.structs.replace(phase, counts=counts)
 
 
-def mismatch(experiment: Experiment, phase: Phase) -> float | None:
-    """The p-value of the intended split; None where predictions are not what was randomised."""
+def mismatch(experiment: Experiment, treatment: str, phase: Phase) -> float | None:
+    """The p-value of the split between `treatment` and control.
+
+    None where one of them has no share, or where predictions are not what was randomised.
+    """
     if experiment.randomised_by == "unit":
         return None
-    found = sample_ratio(phase.counts, phase.split)
+    both = (treatment, experiment.control)
+    found = sample_ratio(
+        {variant: phase.counts.get(variant, 0) for variant in both},
+        {variant: phase.split.get(variant, 0.0) for variant in both},
+    )
     return None if found is None else found.p_value
 
 
 def hold_causes(
-    experiment: Experiment, treatment: str, snapshot: Snapshot, at: int, options: HoldOptions
+    experiment: Experiment,
+    treatment: str,
+    snapshot: Snapshot,
+    at: int,
+    options: HoldOptions,
+    *,
+    begun: int = 0,
+    known: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
-    """Why nothing may be concluded at the look `at`, from what had arrived by then."""
+    """Why nothing may be concluded at the look `at`, from what had arrived by then.
+
+    `begun`: what arrived earlier is not judged, so that it need not be complete. `known`: the causes
+    at the look before; only a treatment's own traffic ends its silence, not that of the control too.
+    """
     causes = []
-    start = at - _whole(options.silence)
+    start, third = at - _whole(options.silence), _whole(options.silence / 3)
     if not any(arrived(snapshot, v, start, at) for v in (treatment, experiment.control)):
         causes.append(f"no data: no predictions for {options.silence}")
-    elif _quiet(experiment, treatment, snapshot, at, _whole(options.silence / 3)):
-        causes.append(f"{treatment} is silent while {experiment.control} flows")
+    silent = f"{treatment} is silent while {experiment.control} flows"
+    still = silent in known and not arrived(snapshot, treatment, at - third, at)
+    if still or _quiet(experiment, treatment, snapshot, at, third):
+        causes.append(silent)
     if labels_stalled(experiment, snapshot, at):
         wait = Duration(experiment.labels.wait)
         causes.append(f"labels stalled: no outcome has met a prediction for {wait}")
-    if snapshot.complete_since is not None:
+    if snapshot.complete_since is not None and snapshot.complete_since > begun:
         causes.append("state incomplete: the log no longer reached back to the start")
     return tuple(causes)
 
 
 def labels_stalled(experiment: Experiment, snapshot: Snapshot, at: int) -> bool:
-    """Whether predictions arrive, but none has met its outcome for as long as that may take."""
+    """Whether predictions arrive, but none has met its outcome for as long as that may take.
+
+    Rare outcomes are missed only where enough of them were to be expected from the time before.
+    """
     width = min(_whole(experiment.labels.wait), LONGEST_WINDOW)
-    variants = snapshot.variants.values()
-    predictions = sum(facts.predictions(at, width) for facts in variants)
-    if predictions < LABELS_EXPECTED or any(facts.labelled(at, width) for facts in variants):
+    if HOUR / 2 < width <= HOUR:  # twice as far back fine panes are no longer kept
+        width = HOUR + COARSE_WIDTH
+    end = settled(at, width)
+    predictions, labelled = _met(snapshot, end, width)
+    predicted_before, labelled_before = _met(snapshot, end - width, width)
+    if labelled or predictions < LABELS_EXPECTED or not predicted_before:
         return False
-    return any(facts.predictions(at - width, width) for facts in variants)
+    return not labelled_before or predictions * labelled_before / predicted_before >= ENOUGH
+
+
+def _met(snapshot: Snapshot, end: int, width: int) -> tuple[int, int]:
+    """Predictions of all variants in a window, and how many met their outcome in it."""
+    variants = snapshot.variants.values()
+    return (
+        sum(facts.predictions(end, width) for facts in variants),
+        sum(facts.labelled(end, width) for facts in variants),
+    )
 
 
 def silence(
     experiment: Experiment, treatment: str, snapshot: Snapshot, at: int, options: HoldOptions
 ) -> tuple[str, ...]:
-    """Harm: a treatment that had traffic and now has none, while control flows. Crashes emit nothing."""
-    had_traffic = snapshot.variants[treatment].total.predictions > 0
-    if had_traffic and _quiet(experiment, treatment, snapshot, at, _whole(options.silence)):
+    """Harm, for a treatment that had traffic: now it has none, while control flows.
+
+    A model that crashes emits nothing.
+    """
+    if _quiet(experiment, treatment, snapshot, at, _whole(options.silence)):
         return (f"{treatment} had no predictions for {options.silence} while control flowed",)
     return ()
+
+
+def flows(
+    experiment: Experiment,
+    treatment: str,
+    snapshot: Snapshot,
+    at: int,
+    options: HoldOptions,
+    begun: int = 0,
+) -> bool:
+    """Whether `treatment` got more in the hour before `at`, but since `begun`, than counts as nothing.
+
+    In a new epoch its traffic was taken away before: a few requests prove that some were left over.
+    """
+    ours, expected = _against_intended(experiment, treatment, snapshot, max(begun, at - HOUR), at)
+    return ours > max(options.leftover * expected, STRAYS if begun else 0)
 
 
 def _quiet(experiment: Experiment, treatment: str, snapshot: Snapshot, at: int, width: int) -> bool:
@@ -110,10 +170,33 @@ def _quiet(experiment: Experiment, treatment: str, snapshot: Snapshot, at: int, 
 def leftover_share(
     experiment: Experiment, treatment: str, snapshot: Snapshot, since: int, at: int
 ) -> float | None:
-    """The treatment's share of what arrived in [since, at); None while too little has."""
-    ours = arrived(snapshot, treatment, since, at)
-    theirs = arrived(snapshot, experiment.control, since, at)
-    return ours / (ours + theirs) if ours + theirs >= ENOUGH and theirs else None
+    """What `treatment` still gets, as a part of what it was meant to get.
+
+    Over the shortest stretch before `at`, of a minute or twice that and so on, but not from before
+    `since`, in which enough was to be expected; None while there is no such stretch.
+    """
+    width = MINUTE
+    while True:
+        start = max(since, at - width)
+        ours, expected = _against_intended(experiment, treatment, snapshot, start, at)
+        if expected >= ENOUGH and at - start >= MINUTE:
+            return ours / expected
+        if start == since or width >= LONGEST_WINDOW:
+            return None
+        width *= 2
+
+
+def _against_intended(
+    experiment: Experiment, treatment: str, snapshot: Snapshot, since: int, until: int
+) -> tuple[int, float]:
+    """How many predictions `treatment` got, and how many of those of it and control it was meant to.
+
+    Of a treatment that was meant to get none, all of them.
+    """
+    ours = arrived(snapshot, treatment, since, until)
+    theirs = arrived(snapshot, experiment.control, since, until)
+    weight, control = experiment.variants[treatment], experiment.variants[experiment.control]
+    return ours, (ours + theirs) * (weight / (weight + control) if weight else 1.0)
 
 
 def _whole(width: float) -> int:

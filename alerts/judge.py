@@ -13,8 +13,9 @@ from alerts.guardrails import Guardrail
 from metrics.catalogue import CATALOGUE
 from metrics.compare import estimate
 from metrics.experiment import Experiment
+from metrics.layout import COARSE_WIDTH
 from metrics.ledger import Ledger
-from metrics.snapshot import Snapshot
+from metrics.snapshot import LONGEST_FINE_WINDOW, Snapshot
 from metrics.uncertainty import difference
 
 
@@ -50,91 +51,117 @@ class _Seen:
     control: Ledger
 
 
+def settled(at: int, width: int) -> int:
+    """The end of the newest window of `width` ms up to `at` (epoch ms) that will not change any more.
+
+    Windows of more than an hour are summed from coarse panes, and the newest of these may still fill.
+    """
+    return at if width <= LONGEST_FINE_WINDOW else at - at % COARSE_WIDTH
+
+
 def judge(
-    guardrail: Guardrail, experiment: Experiment, treatment: str, snapshot: Snapshot, at: int
+    guardrail: Guardrail,
+    experiment: Experiment,
+    treatment: str,
+    snapshot: Snapshot,
+    at: int,
+    begun: int = 0,
 ) -> Judgement:
     """What `guardrail` says of `treatment` at the look `at` (epoch ms, arrival time).
 
-    For metrics that need labels, `at` is the end of the newest mature cohort.
+    For metrics that need labels, `at` is the end of the newest mature cohort. What arrived before
+    `begun` is left out: it belongs to an earlier epoch. A bound that is breached fails whatever else
+    cannot be known; to pass, everything must be.
     """
-    if guardrail.test == "sequential":
-        return _judgement(
-            guardrail, at, Phase.INCONCLUSIVE, "sequential tests are not part of this version yet"
-        )
-    seen = _see(guardrail, experiment, treatment, snapshot, at)
-    compared = guardrail.margin is not None or guardrail.relative_margin is not None
-    relative = compared or CATALOGUE[guardrail.metric].relative_only
-    n, n_control = seen.treatment.predictions, seen.control.predictions
-    least = min(n, n_control) if relative else n
-    counts = {"n": n, "n_control": n_control}
-    if least < guardrail.min_count:
-        reason = f"{least} predictions in the window, {guardrail.min_count} are needed"
-        return _judgement(guardrail, at, Phase.INCONCLUSIVE, reason, **counts)
-    value, control = _values(guardrail.metric, experiment, seen)
-    if value is None or (compared and control is None):
-        reason = f"{guardrail.metric} cannot be known from this window"
-        return _judgement(guardrail, at, Phase.INCONCLUSIVE, reason, **counts)
-    bound, breached = _breach(guardrail, value, control)
-    side = "breaches" if breached else "keeps to"
-    against = f", control {control:.6g}" if control is not None else ""
-    reason = f"{guardrail.metric} {value:.6g} {side} the bound {bound:.6g}{against}"
-    return Judgement(
+    found = Judgement(
         guardrail=guardrail.name,
         metric=guardrail.metric,
-        phase=Phase.FAIL if breached else Phase.PASS,
+        phase=Phase.INCONCLUSIVE,
         at=at,
-        reason=reason,
+        reason="sequential tests are not part of this version yet",
+    )
+    if guardrail.test == "sequential":
+        return found
+    seen = _see(guardrail, experiment, treatment, snapshot, at, begun)
+    value, control = _values(guardrail, experiment, seen)
+    found = msgspec.structs.replace(
+        found,
+        reason=_unknown(guardrail, seen),
         value=value,
         control=control,
-        bound=bound,
-        n=n,
-        n_control=n_control,
+        n=seen.treatment.predictions,
+        n_control=seen.control.predictions,
     )
-
-
-def _judgement(
-    guardrail: Guardrail, at: int, phase: Phase, reason: str, **counts: int
-) -> Judgement:
-    return Judgement(
-        guardrail=guardrail.name,
-        metric=guardrail.metric,
-        phase=phase,
-        at=at,
-        reason=reason,
-        n=counts.get("n", 0),
-        n_control=counts.get("n_control", 0),
-    )
+    if value is None:
+        return found
+    room, bound = min(_room(guardrail, value, control), default=(0.0, None))
+    if bound is None or (room >= 0 and _compared(guardrail) and control is None):
+        return found
+    side = "breaches" if room < 0 else "keeps to"
+    against = f", control {control:.6g}" if control is not None else ""
+    reason = f"{guardrail.metric} {value:.6g} {side} the bound {bound:.6g}{against}"
+    phase = Phase.FAIL if room < 0 else Phase.PASS
+    return msgspec.structs.replace(found, phase=phase, reason=reason, bound=bound)
 
 
 def _see(
-    guardrail: Guardrail, experiment: Experiment, treatment: str, snapshot: Snapshot, at: int
+    guardrail: Guardrail,
+    experiment: Experiment,
+    treatment: str,
+    snapshot: Snapshot,
+    at: int,
+    begun: int,
 ) -> _Seen:
+    """What arrived, or matured, in the guardrail's window, but nothing from before `begun`."""
     width = int(guardrail.window or 0)
-    cohort = int(experiment.labels.cohort)
     both = (snapshot.variants[treatment], snapshot.variants[experiment.control])
-    if CATALOGUE[guardrail.metric].labelled:
-        return _Seen(*(facts.cohort_window(at, width, cohort) for facts in both))
-    return _Seen(*(facts.window(at, width) for facts in both))
+    if not CATALOGUE[guardrail.metric].labelled:
+        end = settled(at, width)
+        return _Seen(*(facts.window(end, min(width, end - begun)) for facts in both))
+    cohort = int(experiment.labels.cohort)
+    width = min(max(width, cohort), at - begun)
+    if width < cohort:
+        return _Seen(Ledger(), Ledger())
+    return _Seen(*(facts.cohort_window(at, width, cohort) for facts in both))
 
 
-def _values(metric: str, experiment: Experiment, seen: _Seen) -> tuple[float | None, float | None]:
-    """The metric of treatment and control; of a relative metric the difference, and None."""
+def _compared(guardrail: Guardrail) -> bool:
+    return guardrail.margin is not None or guardrail.relative_margin is not None
+
+
+def _values(
+    guardrail: Guardrail, experiment: Experiment, seen: _Seen
+) -> tuple[float | None, float | None]:
+    """The metric of treatment and control; of a relative metric the difference, and None.
+
+    None also for what rests on too few predictions.
+    """
     ours, theirs = (
-        estimate(metric, ledger, experiment) for ledger in (seen.treatment, seen.control)
+        estimate(guardrail.metric, ledger, experiment)
+        if ledger.predictions >= guardrail.min_count
+        else None
+        for ledger in (seen.treatment, seen.control)
     )
-    if CATALOGUE[metric].relative_only:
+    if CATALOGUE[guardrail.metric].relative_only:
         found = difference(ours, theirs)
         return (None if found is None else found.estimate), None
     return (None if ours is None else ours.value), (None if theirs is None else theirs.value)
 
 
-def _breach(guardrail: Guardrail, value: float, control: float | None) -> tuple[float, bool]:
-    """The bound that is breached, or the one that `value` is closest to breaching."""
-    lower, upper = [], []
-    if guardrail.min is not None:
-        lower.append(guardrail.min)
-    if guardrail.max is not None:
-        upper.append(guardrail.max)
+def _unknown(guardrail: Guardrail, seen: _Seen) -> str:
+    """Why nothing can be said, if nothing can."""
+    relative = _compared(guardrail) or CATALOGUE[guardrail.metric].relative_only
+    n, n_control = seen.treatment.predictions, seen.control.predictions
+    least = min(n, n_control) if relative else n
+    if least < guardrail.min_count:
+        return f"{least} predictions in the window, {guardrail.min_count} are needed"
+    return f"{guardrail.metric} cannot be known from this window"
+
+
+def _room(guardrail: Guardrail, value: float, control: float | None) -> list[tuple[float, float]]:
+    """How far `value` is from each bound, with the bound; below 0 it is breached."""
+    lower = [] if guardrail.min is None else [guardrail.min]
+    upper = [] if guardrail.max is None else [guardrail.max]
     if control is not None:
         harm = CATALOGUE[guardrail.metric].harm
         margins = [] if guardrail.margin is None else [guardrail.margin]
@@ -144,6 +171,4 @@ def _breach(guardrail: Guardrail, value: float, control: float | None) -> tuple[
             lower += [control - margin for margin in margins]
         if harm in ("rising", "either"):
             upper += [control + margin for margin in margins]
-    room = [(value - bound, bound) for bound in lower] + [(bound - value, bound) for bound in upper]
-    least, bound = min(room)
-    return bound, least < 0
+    return [(value - bound, bound) for bound in lower] + [(bound - value, bound) for bound in upper]

@@ -1,81 +1,36 @@
-"""The state machine of one treatment: a state and what happened, to the next state. Pure.
+"""The state machine of one treatment: a standing and what happened, to the next standing. Pure.
 
 Harm is judged before health, so that neither missing data nor a mismatched sample can mask it; and
 nothing but a person leads out of `rolled_back`.
 """
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 import msgspec
 
-
-class State(StrEnum):
-    """Where a treatment stands."""
-
-    COLLECTING = "collecting"
-    HOLD = "hold"
-    HEALTHY = "healthy"
-    SUSPECT = "suspect"
-    PASSED = "passed"  # not a password
-    ROLLING_BACK = "rolling_back"
-    VERIFYING = "verifying"
-    ROLLED_BACK = "rolled_back"
-    ROLLBACK_FAILED = "rollback_failed"
-    WOULD_ROLL_BACK = "would_roll_back"
-    ENDED = "ended"
+from alerts.standing import ACTING, WATCHED, Pause, Standing, State, renewed
 
 
-WATCHED = frozenset({State.COLLECTING, State.HOLD, State.HEALTHY, State.SUSPECT, State.PASSED})
-"""States in which harm leads to a rollback."""
+__all__ = [
+    "ACTING",
+    "BRAKED",
+    "WATCHED",
+    "Accepted",
+    "Command",
+    "Failed",
+    "Happening",
+    "Look",
+    "Pause",
+    "Policy",
+    "Standing",
+    "State",
+    "Transition",
+    "Verified",
+    "transition",
+]
 
-ACTING = frozenset({State.ROLLING_BACK, State.VERIFYING, State.ROLLBACK_FAILED})
-"""States in which a rollback is under way."""
-
-SEVERITY = (
-    State.ROLLBACK_FAILED,
-    State.ROLLING_BACK,
-    State.VERIFYING,
-    State.ROLLED_BACK,
-    State.WOULD_ROLL_BACK,
-    State.HOLD,
-    State.SUSPECT,
-    State.COLLECTING,
-    State.HEALTHY,
-    State.PASSED,
-    State.ENDED,
-)
-"""Worst first: the state of an experiment is that of its worst treatment."""
-
-
-class Pause(msgspec.Struct, frozen=True):
-    """A person's word that nothing may be done: harm is kept in mind, and acted on when it ends."""
-
-    actor: str
-    reason: str
-    until: int | None = None
-
-
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of one treatment with what it takes to go on from it."""
-
-    state: State = State.COLLECTING
-    since: int = 0
-    epoch: int = 1
-    streaks: dict[str, int] = {}
-    """Failing looks in a row, by guardrail."""
-    causes: tuple[str, ...] = ()
-    """Why it holds, or what harm was found."""
-    decision: str | None = None
-    """The decision that is being carried out, or was."""
-    ordered_at: int | None = None
-    """When the latest rollback was decided, in arrival time."""
-    acted_at: int | None = None
-    """When the actuator accepted the order, in arrival time."""
-    verified: bool | None = None
-    paused: Pause | None = None
-    latched: tuple[str, ...] = ()
-    """Harm that was found while paused or braked."""
+BRAKED = "too many rollbacks lately: roll back by hand, or it is judged again when the brake is off"
+"""Why a treatment holds that would have been rolled back, but for the brake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +87,10 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A person's word: rollback, pause, resume, rearm or end."""
+    """A person's word: rollback, pause, resume, rearm or end.
+
+    `resume` ends a pause; without one it acknowledges why a treatment holds, and judging starts anew.
+    """
 
     at: int
     verb: str
@@ -186,52 +144,72 @@ def _move(
 def _look(standing: Standing, look: Look, policy: Policy) -> Transition:
     if standing.state not in WATCHED:
         return Transition(standing=standing)
-    if standing.paused and standing.paused.until is not None and look.at >= standing.paused.until:
-        standing = msgspec.structs.replace(standing, paused=None)
     standing = msgspec.structs.replace(standing, streaks=look.streaks)
+    pause = standing.paused
+    if pause is None or pause.until is None or look.at < pause.until:
+        return _found(standing, look, policy)
+    made = _found(msgspec.structs.replace(standing, paused=None), look, policy)
+    if made.action is None:
+        return msgspec.structs.replace(made, action="resume", reasons=("the pause is over",))
+    return made
+
+
+def _found(standing: Standing, look: Look, policy: Policy) -> Transition:
+    """Harm first, then causes to hold, then health."""
     harm = tuple(dict.fromkeys(standing.latched + look.harm))
     if not harm and _overdue(standing, look, policy):
-        harm = tuple(f"held too long: {cause}" for cause in standing.causes)
+        harm = tuple(f"held too long: {cause}" for cause in look.hold)
     if harm:
         return _harm(standing, harm, look.at, policy)
     if look.hold:
         action = None if standing.state is State.HOLD else "hold"
         return _move(standing, State.HOLD, look.at, action, look.hold, causes=look.hold)
+    state = _health(standing, look)
+    if state is State.PASSED is not standing.state:
+        return _move(standing, state, look.at, "pass", ("every test has passed",), causes=())
     released = "release" if standing.state is State.HOLD else None
-    return _move(standing, _health(standing, look), look.at, released, standing.causes, causes=())
+    return _move(standing, state, look.at, released, standing.causes, causes=())
 
 
 def _overdue(standing: Standing, look: Look, policy: Policy) -> bool:
-    held = standing.state is State.HOLD and bool(look.hold)
-    deadline = policy.hold_deadline
-    return held and deadline is not None and look.at - standing.since >= deadline
+    """Whether it holds for longer than is allowed; a pause takes the time that it takes."""
+    if standing.state is not State.HOLD or not look.hold or standing.paused:
+        return False
+    return policy.hold_deadline is not None and look.at - standing.since >= policy.hold_deadline
 
 
 def _health(standing: Standing, look: Look) -> State:
     """The state of a treatment that neither harms nor holds."""
     if look.failing:
         return State.SUSPECT
-    if look.promotable or standing.state is State.PASSED:
+    if standing.state is State.PASSED:
         return State.PASSED
-    return State.HEALTHY if look.healthy else State.COLLECTING
+    if not look.healthy:
+        return State.COLLECTING
+    return State.PASSED if look.promotable and not standing.paused else State.HEALTHY
 
 
 def _harm(standing: Standing, harm: tuple[str, ...], at: int, policy: Policy) -> Transition:
     if standing.paused:
-        action = None if standing.latched else "harm_while_paused"
-        return _move(standing, standing.state, at, action, harm, latched=harm)
+        # The first harm is kept, not every look's: each would read a little differently.
+        action, kept = None if standing.latched else "harm_while_paused", standing.latched or harm
+        return _move(standing, State.SUSPECT, at, action, harm, causes=kept, latched=kept)
     if policy.braked:
-        action = None if standing.latched else "braked"
-        causes = ("too many rollbacks lately: a person must decide", *harm)
-        return _move(standing, State.HOLD, at, action, harm, latched=harm, causes=causes)
-    if policy.dry_run:
-        return _move(
-            standing, State.WOULD_ROLL_BACK, at, "would_roll_back", harm, causes=harm, latched=()
-        )
-    return _move(standing, State.ROLLING_BACK, at, "rollback", harm, causes=harm, latched=())
+        action = None if BRAKED in standing.causes else "braked"
+        return _move(standing, State.HOLD, at, action, harm, causes=(BRAKED, *harm))
+    return _rollback(standing, harm, at, policy)
+
+
+def _rollback(standing: Standing, reasons: tuple[str, ...], at: int, policy: Policy) -> Transition:
+    state = State.WOULD_ROLL_BACK if policy.dry_run else State.ROLLING_BACK
+    action = "would_roll_back" if policy.dry_run else "rollback"
+    return _move(standing, state, at, action, reasons, causes=reasons, latched=())
 
 
 def _accepted(standing: Standing, accepted: Accepted) -> Transition:
+    if standing.state is State.ROLLED_BACK and standing.acted_at is None:
+        # The traffic had gone before the order was taken.
+        return _move(standing, standing.state, accepted.at, acted_at=accepted.at)
     if standing.state not in {State.ROLLING_BACK, State.ROLLBACK_FAILED}:
         return Transition(standing=standing)
     if not accepted.observable:
@@ -244,6 +222,9 @@ def _accepted(standing: Standing, accepted: Accepted) -> Transition:
             acted_at=accepted.at,
             verified=False,
         )
+    if standing.acted_at is not None:
+        # Accepted before, and the world did not follow: only the world can say more.
+        return Transition(standing=standing)
     return _move(standing, State.VERIFYING, accepted.at, "accepted", acted_at=accepted.at)
 
 
@@ -257,14 +238,8 @@ def _failed(standing: Standing, failed: Failed) -> Transition:
 def _verified(standing: Standing, verified: Verified) -> Transition:
     if standing.state not in ACTING:
         return Transition(standing=standing)
-    return _move(
-        standing,
-        State.ROLLED_BACK,
-        verified.at,
-        "rolled_back",
-        ("the treatment's traffic is gone",),
-        verified=True,
-    )
+    reasons = ("the treatment's traffic is gone",)
+    return _move(standing, State.ROLLED_BACK, verified.at, "rolled_back", reasons, verified=True)
 
 
 def _command(standing: Standing, command: Command, policy: Policy) -> Transition:
@@ -273,21 +248,28 @@ def _command(standing: Standing, command: Command, policy: Policy) -> Transition
 
 
 def _commanded(standing: Standing, command: Command, policy: Policy) -> Transition:
-    reasons = (f"{command.actor}: {command.reason}",)
+    at, reasons = command.at, (f"{command.actor}: {command.reason}",)
     match command.verb:
         case "rollback" if standing.state in WATCHED | {State.WOULD_ROLL_BACK}:
-            state = State.WOULD_ROLL_BACK if policy.dry_run else State.ROLLING_BACK
-            action = "would_roll_back" if policy.dry_run else "rollback"
-            return _move(standing, state, command.at, action, reasons, causes=reasons, latched=())
+            return _rollback(standing, reasons, at, policy)
         case "pause":
             pause = Pause(command.actor, command.reason, command.until)
-            return _move(standing, standing.state, command.at, "pause", reasons, paused=pause)
-        case "resume" if standing.paused:
-            return _move(standing, standing.state, command.at, "resume", reasons, paused=None)
+            return _move(standing, standing.state, at, "pause", reasons, paused=pause)
+        case "resume":
+            return _resumed(standing, at, reasons)
         case "rearm" if standing.state in {State.ROLLED_BACK, State.WOULD_ROLL_BACK}:
-            fresh = Standing(since=command.at, epoch=standing.epoch + 1, paused=standing.paused)
-            return Transition(standing=fresh, action="rearm", reasons=reasons)
-        case "end" if standing.state not in ACTING:
-            return _move(standing, State.ENDED, command.at, "end", reasons)
+            return Transition(standing=renewed(standing, at), action="rearm", reasons=reasons)
+        case "end":
+            return _move(standing, State.ENDED, at, "end", reasons)
         case _:
             return Transition(standing=standing)
+
+
+def _resumed(standing: Standing, at: int, reasons: tuple[str, ...]) -> Transition:
+    """A pause ends; without one, a person has seen why it holds, and judging starts anew."""
+    if standing.paused:
+        return _move(standing, standing.state, at, "resume", reasons, paused=None)
+    if standing.state is not State.HOLD:
+        return Transition(standing=standing)
+    changes: dict[str, object] = {"causes": (), "streaks": {}, "begun": at}
+    return _move(standing, State.COLLECTING, at, "resume", reasons, **changes)

@@ -1,11 +1,47 @@
-"""The outbox: hands orders to an actuator until it takes them, with patience."""
+"""The outbox: which orders are still to be carried out, and handing them to an actuator with patience."""
 
+import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from alerts.actuators.patience import CircuitBreaker, backoff
 from alerts.order import Actuator, Order, Receipt
+from alerts.standing import Standing, State
+
+
+LONGEST_ATTEMPT = 90.0
+"""Seconds after which an actuator that does not answer is left: others wait for their turn."""
+
+
+class Fate(Enum):
+    """What is to be done about an order in the outbox."""
+
+    CARRY_OUT = auto()
+    WAIT = auto()
+    """It was accepted, and it is not known yet whether the world followed."""
+    SETTLED = auto()
+    """It took effect, or is void: another decision has taken its place."""
+
+
+def fate(order: Order, standing: Standing) -> Fate:
+    """What is to be done about `order`, with its treatment at `standing`.
+
+    An order stays until it was accepted and its effect was seen; so one that was accepted without
+    effect is sent again, and one whose traffic somebody moved by hand still reaches the actuator.
+    """
+    if standing.decision != order.id:
+        return Fate.SETTLED
+    match standing.state:
+        case State.ROLLING_BACK | State.ROLLBACK_FAILED:
+            return Fate.CARRY_OUT
+        case State.VERIFYING:
+            return Fate.WAIT
+        case State.ROLLED_BACK if standing.acted_at is None:
+            return Fate.CARRY_OUT
+        case _:
+            return Fate.SETTLED
 
 
 @dataclass(slots=True)
@@ -29,20 +65,36 @@ class Dispatcher:
     """Monotonic seconds."""
     chance: Callable[[], float] = random.random
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    longest: float = LONGEST_ATTEMPT
     _attempts: dict[str, _Attempts] = field(default_factory=dict)
 
     async def attempt(self, order: Order) -> Receipt | None:
-        """Try to carry out `order`; None when it is not yet time to."""
+        """Try to carry out `order`; None when it is not yet time to. Never raises.
+
+        Also one that was accepted is tried again only after a wait.
+        """
         attempts = self._attempts.setdefault(order.id, _Attempts())
         now = self.clock()
         if now < attempts.not_before or not self.breaker.allows(now):
             return None
-        receipt = await self.actuator.apply(order)
+        receipt = await self._apply(order)
         now = self.clock()
         self.breaker.record(receipt.accepted or not receipt.retry, now)
-        if receipt.accepted:
-            del self._attempts[order.id]
-        else:
-            wait = max(backoff(attempts.made, self.chance), receipt.retry_after or 0.0)
-            attempts.made, attempts.not_before = attempts.made + 1, now + wait
+        wait = max(backoff(attempts.made, self.chance), receipt.retry_after or 0.0)
+        attempts.made, attempts.not_before = attempts.made + 1, now + wait
         return receipt
+
+    async def _apply(self, order: Order) -> Receipt:
+        """What the actuator says, also if it breaks its word to never raise and to answer."""
+        try:
+            async with asyncio.timeout(self.longest):
+                return await self.actuator.apply(order)
+        except TimeoutError:
+            why = f"no answer within {self.longest:g} s"
+        except Exception as error:  # noqa: BLE001  # an actuator is anybody's, and orders must not be lost
+            why = f"raised {type(error).__name__}"
+        return Receipt(accepted=False, detail=f"{type(self.actuator).__name__} {why}", retry=True)
+
+    def forget(self, order_id: str) -> None:
+        """Remember nothing of an order that is settled."""
+        self._attempts.pop(order_id, None)

@@ -56,7 +56,7 @@ class AlertStore:
                 raise StaleBookError(
                     f"{experiment}: expected version {book.version}, found {stored}"
                 )
-            pipe.multi()
+            pipe.multi()  # type: ignore[no-untyped-call]  # as redis-py has it
             pipe.set(key, msgspec.json.encode(fresh))
             for decision in decisions:
                 pipe.rpush(self._key(experiment, "audit"), msgspec.json.encode(decision))
@@ -71,12 +71,12 @@ class AlertStore:
         return fresh
 
     async def decisions(self, experiment: str, newest: int = 100) -> list[Decision]:
-        """The newest decisions, oldest first."""
+        """The newest decisions (at least one is asked for), oldest first."""
         entries = await self._client.lrange(self._key(experiment, "audit"), -newest, -1)
         return [msgspec.json.decode(entry, type=Decision) for entry in entries]
 
     async def outbox(self, experiment: str) -> list[Order]:
-        """Orders that nobody has taken yet, oldest first."""
+        """Orders that are not settled yet, oldest first."""
         entries = await self._client.hvals(self._key(experiment, "outbox"))
         orders = [msgspec.json.decode(entry, type=Order) for entry in entries]
-        return sorted(orders, key=lambda order: order.decided_at)
+        return sorted(orders, key=lambda order: (order.decided_at, order.id))

@@ -141,7 +141,10 @@ class _Families:
         self.errors.add_metric(labels, total.errors)
         self.acted.add_metric(labels, total.acted)
         confusion = confusion_of(facts.mature, experiment)
+        acted_only = experiment.labels.observed == "acted"
         for cell, (predicted, actual) in _CONFUSION.items():
+            if acted_only and predicted == "0":
+                continue  # nobody learns what would have been
             where = [*labels, predicted, actual]
             self.labels.add_metric(where, getattr(total.cells, cell).n)
             self.matured.add_metric(where, getattr(confusion, cell).n)

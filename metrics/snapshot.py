@@ -43,6 +43,8 @@ class VariantFacts:
         fine = width <= LONGEST_FINE_WINDOW
         step, panes = (FINE_WIDTH, self.fine) if fine else (COARSE_WIDTH, self.coarse)
         first = -(-(end - width) // step) * step
+        if (end - first) // step > len(panes):  # a log may have gaps of years
+            return (pane for start, pane in panes.items() if first <= start < end)
         return (panes[start] for start in range(first, end, step) if start in panes)
 
     def cohort_window(self, end: int, width: int, cohort: int) -> Ledger:

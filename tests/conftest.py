@@ -12,6 +12,8 @@ from support.servers import NoServerError, redis_server
 from stream.store import Store
 
 
+pytest.register_assert_rewrite("support.feed")
+
 # Speed is shown by benchmarks, never asserted; everything else is as hypothesis has it here or in CI.
 settings.register_profile("abmonitor", settings.default, deadline=None)
 settings.load_profile("abmonitor")

@@ -76,11 +76,15 @@ class Screen:
         profits = [each["profit_per_prediction"] for each in metrics]
         return {
             "predictions": [f"{fact['predictions']:,}" for fact in facts],
-            "  with a final label": [f"{fact['mature_predictions']:,}" for fact in facts],
+            "  labels seen / final": [
+                f"{fact['predictions'] - fact['unlabelled']:,} / {fact['mature_predictions']:,}"
+                for fact in facts
+            ],
             "RAP": [number(each["rap"], "+.3f") for each in metrics],
             "RAP over time": [
                 spark(self._trends.get(variant, ())) for variant in found["variants"]
             ],
+            "ROI": [number(each["roi"], "+.0%") for each in metrics],
             "profit per customer, €": [
                 number(None if profit is None else profit * cost, "+.2f") for profit in profits
             ],

@@ -5,7 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.eventfiles import GRACE, MINUTE, SETTINGS, Event, by_time, outcome, shuffled, traffic, written
+from support.eventfiles import (
+    GRACE,
+    MINUTE,
+    SETTINGS,
+    Event,
+    by_time,
+    outcome,
+    shuffled,
+    traffic,
+    written,
+)
 from support.failing import HookedStore, KillAt, KilledError, nothing
 
 import stream.files
@@ -40,7 +50,7 @@ async def told(settings: Settings, path: Path, store: Store) -> dict[str, Any]:
 
 def counts(document: dict[str, Any]) -> dict[str, Any]:
     return {
-        (name, variant): (facts["counts"], facts["mature_counts"], facts["predictions"])
+        f"{name}/{variant}": (facts["counts"], facts["mature_counts"], facts["predictions"])
         for name, found in document["experiments"].items()
         for variant, facts in found["variants"].items()
     }

@@ -158,6 +158,14 @@ def test_without_profitability_and_latencies_their_series_are_missing() -> None:
     assert not found["abmonitor_latency_mean_seconds"].samples
 
 
+def test_where_only_acted_predictions_get_labels_the_others_have_no_cells() -> None:
+    text = SETTINGS.replace("observed: all", "observed: acted")
+    found = exposed(view_of(traffic(1_200), settings_of(text)))
+    cells = {labels[1:] for labels in series(found["abmonitor_matured_predictions"])}
+    assert cells == {("1", "1"), ("1", "0")}
+    assert not found["abmonitor_rap_ratio"].samples
+
+
 def test_an_experiment_that_is_no_longer_shown_has_no_series(view: View) -> None:
     names = {
         sample.labels["experiment"]
@@ -169,7 +177,9 @@ def test_an_experiment_that_is_no_longer_shown_has_no_series(view: View) -> None
 
 
 def test_several_experiments_are_told_apart() -> None:
-    declared: Settings = settings_of(SETTINGS + SETTINGS.split("\n", 1)[1].replace("offers", "2"))
+    declared: Settings = settings_of(
+        SETTINGS + SETTINGS.split("\n", 1)[1].replace("offers", "others")
+    )
     empty = {variant: VariantFacts() for variant in ("old", "new")}
     shown = [
         Shown(experiment, Snapshot(experiment.name, empty, watermark=HOUR + MINUTE), {})
@@ -177,5 +187,5 @@ def test_several_experiments_are_told_apart() -> None:
     ]
     (predictions,) = [f for f in families(shown) if f.name == "abmonitor_predictions"]
     assert {(s.labels["experiment"], s.labels["variant"]) for s in predictions.samples} == {
-        (experiment, variant) for experiment in ("offers", "2") for variant in ("old", "new")
+        (experiment, variant) for experiment in ("offers", "others") for variant in ("old", "new")
     }

@@ -416,7 +416,7 @@ def test_clocks_neither_lose_nor_repeat_nor_move_a_record(times: list[int | None
 @given(
     st.lists(
         st.one_of(
-            st.binary(max_size=30),
+            st.binary(max_size=30).map(lambda junk: junk.replace(b"\x1f", b"")),
             st.sampled_from([b"", b" ", b"\r", b"{}", b"[]", b'{"type":"outcome"}', b"\xff"]),
             st.integers(0, 50).map(lambda n: lines([prediction(f"p{n}", START + n)], b"")),
         ),

@@ -232,6 +232,23 @@ async def test_outcomes_without_any_prediction_are_unmatched(store: HookedStore)
     assert state.queues["expire"] == []
 
 
+async def test_an_outcome_waits_to_the_very_end_also_behind_one_that_does_not(
+    store: HookedStore,
+) -> None:
+    at = BASE + 10 + EARLY_FOR
+    records: Records = [
+        (BASE, outcome("p")),
+        (BASE + 10, outcome("p", actual=False)),
+        (at, prediction("other")),
+        (at, prediction("p")),
+    ]
+    await consume(pipeline(store), Topic.of(records), repeat(1))
+    state = await found(store)
+    assert state.meta.tallies == {"unmatched": 1, "predictions": 2, "outcomes": 1}
+    ((_, ledger),) = state.of(Kind.TOTAL).items()
+    assert ledger.cells.fp.n == 1
+
+
 # --- two topics -----------------------------------------------------------------------------------
 
 

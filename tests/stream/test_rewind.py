@@ -94,6 +94,24 @@ async def test_losing_everything_now_and_then_changes_nothing(
     await assert_complete(store, worker, topic, records)
 
 
+async def test_another_past_of_the_same_worker_is_not_mistaken_for_its_own(
+    store: HookedStore,
+) -> None:
+    """As when a failover is undone: writer and number of the last commit are then the same."""
+    records = Generator(2, reuse=False).records(60)
+    topic, worker = Topic.of(records), pipeline(store)
+    await worker.process(topic.batch(0, 20))
+    first = await copy_of(store.client)
+    await worker.process(topic.batch(20, 20))
+    second = await copy_of(store.client)
+    await set_back(store.client, first)
+    assert (await worker.process(topic.batch(40, 20))).rewind == {TOPIC: 20}
+    await worker.process(topic.batch(20, 5))
+    await set_back(store.client, second)
+    await worker.process(topic.batch(25, 1000))
+    await assert_complete(store, worker, topic, records)
+
+
 @pytest.mark.parametrize("loss", ["flushed", "set back"])
 async def test_a_loss_at_any_exchange_of_a_batch_changes_nothing(loss: str) -> None:
     """The store is lost between two exchanges of one call of `process`, which may commit often."""
@@ -166,6 +184,30 @@ async def test_both_topics_are_told_where_to_go_on(store: HookedStore) -> None:
     await set_back(store.client, earlier)
     report = await worker.process(outcomes.batch(30, 10))
     assert report.rewind == {PREDICTIONS: 30, OUTCOMES: 0}
+
+
+async def test_topics_whose_logs_begin_at_different_offsets_are_both_read_from_their_beginning(
+    store: HookedStore,
+) -> None:
+    records = Generator(3, reuse=False).records(80)
+    predictions, outcomes = split(records)
+    worker, cut = pipeline(store, topics=(PREDICTIONS, OUTCOMES)), 30
+    starts = {PREDICTIONS: cut, OUTCOMES: 0}
+    at, topics = {PREDICTIONS: 50, OUTCOMES: 40}, (predictions, outcomes)  # and the store is empty
+    while any(at[topic.name] < topic.end for topic in topics):
+        topic = next(topic for topic in topics if at[topic.name] < topic.end)
+        start = starts[topic.name]
+        batch = topic.batch(max(start, at[topic.name]), 20, log_start=start)
+        report = await worker.process(batch)
+        at |= report.rewind or {topic.name: batch.next_position}
+    await finish(worker, *topics, complete_to=BASE + FAR)
+    lost = sum(1 for arrival, _ in records if arrival < predictions.arrivals[cut])
+    early = [r for r in records[:lost] if isinstance(r[1], dict) and r[1]["type"] == "outcome"]
+    whole = early + records[lost:]
+    truth = truth_of(whole, EXPERIMENTS, early_for=EARLY_FOR, watermark=BASE + FAR)
+    state = await found(store)
+    assert_equal(state, truth)
+    assert state.meta.complete_since == predictions.arrivals[cut]
 
 
 async def test_a_rewind_whose_first_commit_fails_still_begins_a_new_lineage(

@@ -1,0 +1,80 @@
+"""Where a treatment stands: its state, and everything it takes to go on from it."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class State(StrEnum):
+    """Where a treatment stands."""
+
+    COLLECTING = "collecting"
+    HOLD = "hold"
+    HEALTHY = "healthy"
+    SUSPECT = "suspect"
+    PASSED = "passed"  # not a password
+    ROLLING_BACK = "rolling_back"
+    VERIFYING = "verifying"
+    ROLLED_BACK = "rolled_back"
+    ROLLBACK_FAILED = "rollback_failed"
+    WOULD_ROLL_BACK = "would_roll_back"
+    ENDED = "ended"
+
+
+WATCHED = frozenset({State.COLLECTING, State.HOLD, State.HEALTHY, State.SUSPECT, State.PASSED})
+"""States in which harm leads to a rollback."""
+
+ACTING = frozenset({State.ROLLING_BACK, State.VERIFYING, State.ROLLBACK_FAILED})
+"""States in which a rollback is under way."""
+
+SEVERITY = (
+    State.ROLLBACK_FAILED,
+    State.ROLLING_BACK,
+    State.VERIFYING,
+    State.ROLLED_BACK,
+    State.WOULD_ROLL_BACK,
+    State.HOLD,
+    State.SUSPECT,
+    State.COLLECTING,
+    State.HEALTHY,
+    State.PASSED,
+    State.ENDED,
+)
+"""Worst first: the state of an experiment is that of its worst treatment."""
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """A person's word that nothing may be done: harm is kept in mind, and acted on when it ends."""
+
+    actor: str
+    reason: str
+    until: int | None = None
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one treatment with what it takes to go on from it."""
+
+    state: State = State.COLLECTING
+    since: int = 0
+    epoch: int = 1
+    begun: int = 0
+    """What arrived before this (arrival time) is not judged: it belongs to an earlier life."""
+    streaks: dict[str, int] = {}
+    """Failing looks in a row, by guardrail."""
+    causes: tuple[str, ...] = ()
+    """Why it holds, or what harm was found."""
+    decision: str | None = None
+    """The decision that is being carried out, or was."""
+    ordered_at: int | None = None
+    """When the latest rollback was decided, in arrival time."""
+    acted_at: int | None = None
+    """When the actuator accepted the order, in arrival time."""
+    verified: bool | None = None
+    paused: Pause | None = None
+    latched: tuple[str, ...] = ()
+    """Harm that was found while paused; it is acted on when the pause ends."""
+
+
+def renewed(standing: Standing, at: int) -> Standing:
+    """The first standing of a new epoch that begins at `at`; a pause outlasts epochs."""
+    return Standing(since=at, begun=at, epoch=standing.epoch + 1, paused=standing.paused)

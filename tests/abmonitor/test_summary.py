@@ -1,0 +1,102 @@
+import io
+import re
+from functools import cache
+
+import pytest
+from rich.console import Console, RenderableType
+from support.eventfiles import MINUTE, SETTINGS, START, Event, traffic
+from support.views import settings_of, view_of
+
+from abmonitor.checks import check
+from abmonitor.monitor import View
+from abmonitor.summary import UNKNOWN, check_table, moment, number, render
+
+
+LONG = "a-recommender-that-has-a-very-long-name-and-a-version-2024.01.02"
+
+
+def text_of(shown: RenderableType, width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(shown)
+    return console.export_text()
+
+
+@cache
+def several(count: int) -> View:
+    """A view with `count` variants, one of which has a long name."""
+    names = [LONG, *(f"ranker-v{number}" for number in range(2, count + 1))]
+    shares = ", ".join(f"{name}: {1 / count}" for name in names)
+    text = SETTINGS.replace("control: old", f"control: {LONG}")
+    text = text.replace("old: 0.5, new: 0.5", shares)
+    events: list[Event] = traffic(1_500)
+    for number_, event in enumerate(events):
+        if "variant" in event:
+            event["variant"] = names[number_ % count]
+    return view_of(events, settings_of(text))
+
+
+@pytest.fixture(scope="module")
+def rolled_back() -> View:
+    events = traffic(1_500)
+    for event in events:
+        if event.get("variant") == "new" and event["time"] > START + 15 * MINUTE:
+            event["error"] = True
+    return view_of(events)
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+@pytest.mark.parametrize("variants", [2, 3, 4, 7])
+def test_a_summary_fits_its_terminal_and_cuts_nothing_off(width: int, variants: int) -> None:
+    view = several(variants)
+    text = text_of(render(view), width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    folded = re.sub(r"\s", "", text)
+    for name, facts in view.experiments["offers"].snapshot.variants.items():
+        assert name in folded or name == LONG
+        assert f" {facts.total.predictions:,}" in text
+
+
+def test_a_summary_says_what_was_found(rolled_back: View) -> None:
+    text = text_of(render(rolled_back))
+    assert text.startswith("offers: rolled back\n")
+    assert re.search(r"^state +control +rolled back", text, re.MULTILINE)
+    assert re.search(r"^RAP +[-0-9.]+ +[-0-9.]+", text, re.MULTILINE)
+    assert "new against old (in brackets 95% intervals)" in text
+    assert re.search(r"^split of the traffic +as intended \(p = ", text, re.MULTILINE)
+    assert "because: error_rate" in text
+    assert re.search(r"2024-01-01 00:1\d:00  rollback  new: error_rate", text)
+    assert "events: 3,000 accepted, 0 duplicate, 0 late, 0 rejected" in text
+
+
+def test_a_split_that_is_not_the_intended_one_is_told() -> None:
+    events = traffic(1_500)
+    for number_, event in enumerate(events):
+        if "variant" in event:
+            event["variant"] = "new" if number_ % 3 else "old"
+    assert "NOT as intended (p = " in text_of(render(view_of(events)))
+
+
+def test_what_is_unknown_is_a_dash() -> None:
+    text = text_of(render(view_of([])))
+    for row in ("RAP", "ROI", "accuracy", "latency p50, ms", "profit per prediction"):
+        assert re.search(rf"^{row} +{UNKNOWN} +{UNKNOWN}$", text, re.MULTILINE)
+    assert f"net business value    {UNKNOWN}: continue testing" in text
+    assert f"difference of RAP     {UNKNOWN}\n" in re.sub(" +\n", "\n", text)
+    assert number(None) == moment(None) == UNKNOWN
+    assert (number(0), number(1234.5, ",.0f")) == ("0.000", "1,234")
+    assert moment(START) == "2024-01-01 00:00:00"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_what_settings_need_fits_a_terminal(width: int) -> None:
+    guardrails = "".join(
+        f"      - {{metric: {name}, window: 5m, max: 9, consecutive: 2}}\n"
+        for name in ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "latency_mean_ms")
+    )
+    text = text_of(check_table(check(settings_of(SETTINGS + guardrails))), width)
+    assert "offers: settings are good" in text
+    assert "latency_mean_ms:threshold:5m" in text
+    assert "! no predictions_per_second" in text
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width

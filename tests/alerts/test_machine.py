@@ -1,0 +1,557 @@
+"""The state machine: every pair of state and happening, and what holds on every path."""
+
+from collections.abc import Iterable
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alerts.machine import (
+    BRAKED,
+    Accepted,
+    Command,
+    Failed,
+    Happening,
+    Look,
+    Policy,
+    Transition,
+    Verified,
+    transition,
+)
+from alerts.standing import ACTING, SEVERITY, WATCHED, Pause, Standing, State
+
+
+AT = 1_000_000
+LIVE, DRY, BRAKE = Policy(), Policy(dry_run=True), Policy(braked=True)
+HARM, HOLD = ("latency breaches the bound",), ("labels stalled",)
+
+
+def command(verb: str, at: int = AT, until: int | None = None) -> Command:
+    return Command(at, verb, "ann", "because", until)
+
+
+HAPPENINGS: dict[str, Happening] = {
+    "harm": Look(AT, harm=HARM, failing=("latency",), hold=HOLD, healthy=True, promotable=True),
+    "hold": Look(AT, failing=("latency",), hold=HOLD, healthy=True, promotable=True),
+    "failing": Look(AT, failing=("latency",), promotable=True, streaks={"latency": 1}),
+    "unsure": Look(AT, promotable=True),
+    "passing": Look(AT, healthy=True),
+    "best": Look(AT, healthy=True, promotable=True),
+    "accepted": Accepted(AT),
+    "unseen": Accepted(AT, observable=False),
+    "failed": Failed(AT, "503"),
+    "verified": Verified(AT),
+    "rollback": command("rollback"),
+    "pause": command("pause"),
+    "resume": command("resume"),
+    "rearm": command("rearm"),
+    "end": command("end"),
+    "dance": command("dance"),
+}
+
+# One row a happening, one column a state; `.` where nothing changes but what belongs to the overlay.
+NEXT = """
+          collecting   hold         healthy      suspect      passed       would_roll_back
+harm      rolling_back rolling_back rolling_back rolling_back rolling_back .
+hold      hold         .            hold         hold         hold         .
+failing   suspect      suspect      suspect      .            suspect      .
+unsure    .            collecting   collecting   collecting   .            .
+passing   healthy      healthy      .            healthy      .            .
+best      passed       passed       passed       passed       .            .
+accepted  .            .            .            .            .            .
+unseen    .            .            .            .            .            .
+failed    .            .            .            .            .            .
+verified  .            .            .            .            .            .
+rollback  rolling_back rolling_back rolling_back rolling_back rolling_back rolling_back
+pause     .            .            .            .            .            .
+resume    .            collecting   .            .            .            .
+rearm     .            .            .            .            .            collecting
+end       ended        ended        ended        ended        ended        ended
+dance     .            .            .            .            .            .
+
+          rolling_back    verifying       rollback_failed rolled_back ended
+harm      .               .               .               .           .
+hold      .               .               .               .           .
+failing   .               .               .               .           .
+unsure    .               .               .               .           .
+passing   .               .               .               .           .
+best      .               .               .               .           .
+accepted  verifying       .               verifying       .           .
+unseen    rolled_back     .               rolled_back     .           .
+failed    rollback_failed rollback_failed .               .           .
+verified  rolled_back     rolled_back     rolled_back     .           .
+rollback  .               .               .               .           .
+pause     .               .               .               .           .
+resume    .               .               .               .           .
+rearm     .               .               .               collecting  .
+end       ended           ended           ended           ended       .
+dance     .               .               .               .           .
+"""
+
+
+def table() -> Iterable[tuple[State, str, State]]:
+    for block in NEXT.strip("\n").split("\n\n"):
+        head, *rows = block.splitlines()
+        for row in rows:
+            name, *cells = row.split()
+            for state, cell in zip(map(State, head.split()), cells, strict=True):
+                yield state, name, state if cell == "." else State(cell)
+
+
+ACTIONS = {
+    "rolling_back": "rollback",
+    "hold": "hold",
+    "passed": "pass",
+    "verifying": "accepted",
+    "rolled_back": "rolled_back",
+    "rollback_failed": "rollback_failed",
+    "ended": "end",
+}
+"""What entering a state means to people."""
+
+
+def test_the_table_has_every_pair_of_state_and_happening() -> None:
+    pairs = [(state, name) for state, name, _ in table()]
+    assert sorted(pairs) == sorted((state, name) for state in State for name in HAPPENINGS)
+
+
+@pytest.mark.parametrize(("before", "name", "after"), list(table()))
+def test_every_happening_in_every_state_has_its_answer(
+    before: State, name: str, after: State
+) -> None:
+    made = transition(Standing(state=before, since=7), HAPPENINGS[name], LIVE)
+    assert made.standing.state is after
+    assert made.standing.since == (7 if after is before else AT)
+    if name == "pause":
+        assert made.action == (None if before is State.ENDED else "pause")
+    elif after is not before and after.value in ACTIONS:
+        assert made.action == ACTIONS[after]
+    elif name in {"resume", "rearm"} and after is not before:
+        assert made.action == name
+    else:
+        assert made.action == ("release" if before is State.HOLD is not after else None)
+
+
+@pytest.mark.parametrize(("before", "name", "after"), list(table()))
+def test_a_dry_run_goes_the_same_way_to_would_roll_back(
+    before: State, name: str, after: State
+) -> None:
+    made = transition(Standing(state=before), HAPPENINGS[name], DRY)
+    if after is State.ROLLING_BACK and before is not after:
+        assert made.standing.state is State.WOULD_ROLL_BACK
+        assert made.action == "would_roll_back"
+    else:
+        assert made.standing.state is after
+
+
+def test_severity_ranks_every_state_once() -> None:
+    assert sorted(SEVERITY) == sorted(State)
+    assert not WATCHED & ACTING
+
+
+# --- overlays ---------------------------------------------------------------------------------------
+
+
+def run(standing: Standing, *happenings: Happening, policy: Policy = LIVE) -> list[Transition]:
+    made = []
+    for happening in happenings:
+        made.append(transition(standing, happening, policy))
+        standing = made[-1].standing
+    return made
+
+
+def actions(made: Iterable[Transition]) -> list[str | None]:
+    return [each.action for each in made]
+
+
+def harm(at: int, *reasons: str) -> Look:
+    return Look(at, harm=reasons or HARM)
+
+
+PASSING = Look(AT, healthy=True)
+
+
+@pytest.mark.parametrize("state", sorted(WATCHED))
+def test_harm_while_paused_is_told_once_and_acted_on_when_a_person_resumes(state: State) -> None:
+    made = run(
+        Standing(state=state),
+        command("pause"),
+        harm(AT + 1, "p99 is 251"),
+        harm(AT + 2, "p99 is 252"),
+        Look(AT + 3, healthy=True),
+        command("resume", AT + 4),
+        Look(AT + 5, healthy=True),
+    )
+    assert actions(made) == ["pause", "harm_while_paused", None, None, "resume", "rollback"]
+    paused = made[3].standing
+    assert (paused.state, paused.latched) == (State.SUSPECT, ("p99 is 251",))
+    assert made[-1].reasons == ("p99 is 251",)
+    assert made[-1].standing.latched == ()
+
+
+def test_harm_while_paused_is_acted_on_when_the_pause_runs_out() -> None:
+    made = run(
+        Standing(),
+        command("pause", until=AT + 10),
+        harm(AT + 5),
+        Look(AT + 9, hold=HOLD),
+        Look(AT + 10, hold=HOLD),
+    )
+    assert actions(made) == ["pause", "harm_while_paused", None, "rollback"]
+    assert made[-1].standing.paused is None
+
+
+def test_a_pause_that_runs_out_without_harm_is_told() -> None:
+    made = run(Standing(), command("pause", until=AT + 10), Look(AT + 9), Look(AT + 10))
+    assert actions(made) == ["pause", None, "resume"]
+    assert made[-1].standing.paused is None
+
+
+def test_a_pause_that_runs_out_as_the_treatment_is_held_ends_all_the_same() -> None:
+    made = run(Standing(), command("pause", until=AT), Look(AT, hold=HOLD))
+    assert actions(made) == ["pause", "hold"]
+    assert made[-1].standing.paused is None
+
+
+def test_a_longer_pause_replaces_a_shorter_one_and_keeps_the_harm_in_mind() -> None:
+    made = run(
+        Standing(),
+        command("pause", until=AT + 10),
+        harm(AT + 5),
+        command("pause", AT + 6, until=AT + 100),
+        Look(AT + 50),
+        Look(AT + 100),
+    )
+    assert actions(made) == ["pause", "harm_while_paused", "pause", None, "rollback"]
+
+
+def test_nothing_is_promoted_while_paused() -> None:
+    best = Look(AT + 1, healthy=True, promotable=True)
+    made = run(Standing(), command("pause"), best, command("resume", AT + 2), best)
+    assert [each.standing.state for each in made[1:]] == ["healthy", "healthy", "passed"]
+
+
+@pytest.mark.parametrize("policy", [LIVE, BRAKE])
+@pytest.mark.parametrize("state", sorted(WATCHED))
+def test_a_person_rolls_back_at_any_time_even_paused_and_braked(
+    state: State, policy: Policy
+) -> None:
+    made = run(
+        Standing(state=state), command("pause"), harm(AT), command("rollback"), policy=policy
+    )
+    assert made[-1].action == "rollback"
+    assert made[-1].actor == "ann"
+    assert made[-1].reasons == ("ann: because",)
+    assert made[-1].standing.state is State.ROLLING_BACK
+    assert made[-1].standing.latched == ()
+
+
+def test_a_pause_does_not_stop_a_rollback_that_is_under_way() -> None:
+    made = run(Standing(), harm(AT), command("pause"), Accepted(AT), Verified(AT))
+    assert made[-1].standing.state is State.ROLLED_BACK
+
+
+@pytest.mark.parametrize("state", sorted(WATCHED))
+def test_the_brake_holds_and_pages_once_instead_of_acting(state: State) -> None:
+    made = run(Standing(state=state), harm(AT, "251"), harm(AT + 1, "252"), policy=BRAKE)
+    assert actions(made) == ["braked", None]
+    assert made[-1].standing.state is State.HOLD
+    assert made[-1].standing.causes == (BRAKED, "252")
+
+
+def test_harm_that_is_still_there_when_the_brake_is_off_is_acted_on() -> None:
+    (braked,) = run(Standing(), harm(AT), policy=BRAKE)
+    (acted,) = run(braked.standing, harm(AT + 1))
+    assert acted.action == "rollback"
+
+
+def test_harm_that_is_gone_when_the_brake_is_off_is_not_acted_on() -> None:
+    (braked,) = run(Standing(), harm(AT), policy=BRAKE)
+    (released,) = run(braked.standing, PASSING)
+    assert (released.action, released.standing.state) == ("release", State.HEALTHY)
+
+
+def test_harm_in_mind_from_a_pause_outlasts_the_brake() -> None:
+    held = run(Standing(), command("pause"), harm(AT), command("resume"), PASSING, policy=BRAKE)
+    assert actions(held) == ["pause", "harm_while_paused", "resume", "braked"]
+    (acted,) = run(held[-1].standing, PASSING)
+    assert acted.action == "rollback"
+
+
+# --- holding ----------------------------------------------------------------------------------------
+
+
+def test_a_hold_ends_by_itself_when_its_causes_are_gone() -> None:
+    made = run(Standing(), Look(AT, hold=HOLD), Look(AT + 1, hold=("no data",)), PASSING)
+    assert actions(made) == ["hold", None, "release"]
+    assert made[1].standing.causes == ("no data",)
+    assert made[2].reasons == ("no data",)
+    assert made[2].standing.causes == ()
+
+
+DEADLINE = Policy(hold_deadline=100)
+
+
+def test_holding_for_too_long_is_harm() -> None:
+    made = run(
+        Standing(), Look(AT, hold=HOLD), Look(AT + 99, hold=HOLD), Look(AT + 100, hold=HOLD),
+        policy=DEADLINE,
+    )  # fmt: skip
+    assert actions(made) == ["hold", None, "rollback"]
+    assert made[-1].reasons == ("held too long: labels stalled",)
+
+
+def test_the_causes_of_an_overdue_hold_do_not_pile_up_while_braked() -> None:
+    policy = Policy(braked=True, hold_deadline=100)
+    looks = [Look(AT + 100 * n, hold=HOLD) for n in range(5)]
+    made = run(Standing(), *looks, policy=policy)
+    assert made[-1].standing.causes == (BRAKED, "held too long: labels stalled")
+
+
+def test_a_hold_that_ended_in_time_starts_from_nothing_next_time() -> None:
+    made = run(
+        Standing(), Look(AT, hold=HOLD), Look(AT + 90), Look(AT + 95, hold=HOLD),
+        Look(AT + 150, hold=HOLD), policy=DEADLINE,
+    )  # fmt: skip
+    assert actions(made) == ["hold", "release", "hold", None]
+
+
+def test_a_hold_that_is_over_does_not_count_as_overdue() -> None:
+    made = run(Standing(), Look(AT, hold=HOLD), Look(AT + 500), policy=DEADLINE)
+    assert actions(made) == ["hold", "release"]
+
+
+def test_the_deadline_of_a_hold_waits_for_the_end_of_a_pause() -> None:
+    held = [Look(AT + n, hold=HOLD) for n in (0, 200, 300)]
+    made = run(
+        Standing(), command("pause"), *held[:2], command("resume", AT + 250), held[2],
+        policy=DEADLINE,
+    )  # fmt: skip
+    assert actions(made) == ["pause", "hold", None, "resume", "rollback"]
+
+
+def test_without_a_deadline_it_holds_for_ever() -> None:
+    made = run(Standing(), Look(AT, hold=HOLD), Look(AT + 10**12, hold=HOLD))
+    assert actions(made) == ["hold", None]
+
+
+def test_a_person_who_acknowledges_a_hold_starts_judging_anew() -> None:
+    held = Standing(state=State.HOLD, causes=HOLD, streaks={"latency": 2}, epoch=3)
+    (made,) = run(held, command("resume"))
+    fresh = made.standing
+    assert (fresh.state, fresh.begun, fresh.epoch) == (State.COLLECTING, AT, 3)
+    assert (fresh.causes, fresh.streaks) == ((), {})
+
+
+# --- acting -----------------------------------------------------------------------------------------
+
+
+def test_a_failed_rollback_is_told_once_and_can_still_succeed() -> None:
+    made = run(
+        Standing(), harm(AT), Failed(AT, "503"), Failed(AT + 1, "503"), Accepted(AT + 2),
+        Verified(AT + 3),
+    )  # fmt: skip
+    assert actions(made) == ["rollback", "rollback_failed", None, "accepted", "rolled_back"]
+    assert made[-1].standing.verified is True
+    assert made[-1].standing.acted_at == AT + 2
+
+
+def test_a_world_that_does_not_follow_stays_a_failure_however_often_the_order_is_accepted() -> None:
+    made = run(
+        Standing(), harm(AT), Accepted(AT), Failed(AT + 1, "still 50 %"), Accepted(AT + 2),
+        Failed(AT + 3, "503"), Accepted(AT + 4), Verified(AT + 5),
+    )  # fmt: skip
+    assert actions(made) == ["rollback", "accepted", "rollback_failed", *[None] * 3, "rolled_back"]
+    assert made[-2].standing.acted_at == AT
+
+
+def test_an_order_that_is_accepted_after_the_traffic_had_gone_is_remembered() -> None:
+    made = run(Standing(), harm(AT), Failed(AT, "503"), Verified(AT + 1), Accepted(AT + 2))
+    assert actions(made) == ["rollback", "rollback_failed", "rolled_back", None]
+    assert made[-2].standing.acted_at is None
+    assert made[-1].standing.acted_at == AT + 2
+    assert made[-1].standing.verified is True
+
+
+def test_where_nothing_can_be_seen_a_rollback_is_done_but_not_verified() -> None:
+    made = run(Standing(), harm(AT), Accepted(AT, observable=False))
+    assert made[-1].standing.state is State.ROLLED_BACK
+    assert made[-1].standing.verified is False
+
+
+def test_arming_again_starts_a_new_epoch_that_knows_nothing_of_the_old_one() -> None:
+    made = run(
+        Standing(epoch=4, streaks={"latency": 3}),
+        harm(AT),
+        Accepted(AT),
+        command("pause"),
+        Verified(AT),
+        command("rearm", AT + 50),
+    )
+    paused = Pause("ann", "because")
+    assert made[-1].standing == Standing(since=AT + 50, begun=AT + 50, epoch=5, paused=paused)
+
+
+# --- every path -------------------------------------------------------------------------------------
+
+ids = st.sampled_from(["latency", "profit"])
+texts = st.lists(st.sampled_from(["a", "b", "c"]), max_size=2).map(tuple)
+times = st.integers(0, 500)
+looks = st.builds(
+    Look,
+    times,
+    harm=st.one_of(st.just(()), texts),
+    failing=texts,
+    hold=st.one_of(st.just(()), texts),
+    healthy=st.booleans(),
+    promotable=st.booleans(),
+    streaks=st.dictionaries(ids, st.integers(1, 5), max_size=2),
+)
+commands = st.builds(
+    Command,
+    times,
+    st.sampled_from(["rollback", "pause", "resume", "rearm", "end", "resume", "pause"]),
+    st.just("ann"),
+    st.just("because"),
+    st.one_of(st.none(), times),
+)
+happenings = st.one_of(
+    looks,
+    looks,
+    commands,
+    st.builds(Accepted, times, st.booleans()),
+    st.builds(Failed, times, st.just("503")),
+    st.builds(Verified, times),
+)
+policies = st.builds(
+    Policy, st.booleans(), st.booleans(), st.one_of(st.none(), st.integers(0, 200))
+)
+paths = st.lists(st.tuples(happenings, policies), max_size=30)
+
+Step = tuple[Standing, Happening, Policy, Transition]
+
+
+def steps(path: list[tuple[Happening, Policy]], *, dry: bool | None = None) -> list[Step]:
+    standing, made = Standing(), list[Step]()
+    for happening, given_policy in path:
+        policy = given_policy
+        if dry is not None:
+            policy = Policy(dry, policy.braked, policy.hold_deadline)
+        step = transition(standing, happening, policy)
+        made.append((standing, happening, policy, step))
+        standing = step.standing
+    return made
+
+
+@given(paths)
+def test_nothing_passes_on_missing_data_on_holds_on_failures_or_on_pauses(
+    path: list[tuple[Happening, Policy]],
+) -> None:
+    for before, happening, _, made in steps(path):
+        if made.standing.state is State.PASSED is not before.state:
+            assert isinstance(happening, Look)
+            assert happening.healthy
+            assert happening.promotable
+            assert (happening.harm, happening.hold, happening.failing) == ((), (), ())
+            assert made.standing.paused is None
+            assert not made.standing.latched
+
+
+@given(paths)
+def test_only_a_person_leads_out_of_rolled_back(path: list[tuple[Happening, Policy]]) -> None:
+    for before, happening, _, made in steps(path):
+        if before.state is State.ROLLED_BACK is not made.standing.state:
+            assert isinstance(happening, Command)
+            assert happening.verb in {"rearm", "end"}
+            assert made.actor == "ann"
+
+
+@given(paths)
+def test_harm_is_acted_on_from_every_watched_state_and_before_any_hold(
+    path: list[tuple[Happening, Policy]],
+) -> None:
+    for before, happening, policy, made in steps(path):
+        if before.state in WATCHED and isinstance(happening, Look) and happening.harm:
+            state = made.standing.state
+            if made.standing.paused:
+                assert made.standing.latched
+                assert state is State.SUSPECT
+            elif policy.braked:
+                assert state is State.HOLD
+                assert made.standing.causes[0] == BRAKED
+            else:
+                assert state in {State.ROLLING_BACK, State.WOULD_ROLL_BACK}
+                assert set(happening.harm) <= set(made.reasons)
+
+
+@given(paths)
+def test_an_order_is_asked_for_exactly_when_a_rollback_begins(
+    path: list[tuple[Happening, Policy]],
+) -> None:
+    for before, _, _, made in steps(path):
+        begins = made.standing.state is State.ROLLING_BACK is not before.state
+        assert (made.action == "rollback") is begins
+
+
+@given(paths)
+def test_a_dry_run_never_acts(path: list[tuple[Happening, Policy]]) -> None:
+    for *_, made in steps(path, dry=True):
+        assert made.action != "rollback"
+        assert made.standing.state not in ACTING | {State.ROLLED_BACK}
+
+
+@given(st.sampled_from(sorted(WATCHED)), looks)
+def test_harm_found_in_a_pause_is_acted_on_at_the_first_look_after_it(
+    state: State, look: Look
+) -> None:
+    latched = Standing(state=state, latched=HARM, paused=Pause("ann", "because"))
+    made = run(latched, command("resume", look.at), look)
+    assert made[-1].action == "rollback"
+    assert set(HARM) <= set(made[-1].reasons)
+
+
+@given(paths)
+def test_what_has_ended_stays_as_it_is(path: list[tuple[Happening, Policy]]) -> None:
+    for before, _, _, made in steps(path):
+        if before.state is State.ENDED:
+            assert made.standing == before
+            assert made.action is None
+
+
+@given(paths)
+def test_people_are_told_of_every_change_of_state_but_of_those_between_healthy_states(
+    path: list[tuple[Happening, Policy]],
+) -> None:
+    quiet = {State.COLLECTING, State.HEALTHY, State.SUSPECT, State.PASSED}
+    for before, _, _, made in steps(path):
+        if made.action is None and made.standing.state is not before.state:
+            assert {before.state, made.standing.state} <= quiet
+        if made.standing.state is before.state:
+            assert made.standing.since == before.since or made.action == "rearm"
+
+
+@given(paths)
+def test_a_standing_does_not_grow_without_end(path: list[tuple[Happening, Policy]]) -> None:
+    for *_, made in steps(path):
+        assert len(made.standing.latched) <= 2
+        assert len(made.standing.causes) <= 5
+
+
+@given(paths)
+def test_a_standing_survives_being_written_down(path: list[tuple[Happening, Policy]]) -> None:
+    for *_, made in steps(path):
+        packed = msgspec.json.encode(made.standing)
+        assert msgspec.json.decode(packed, type=Standing) == made.standing
+
+
+@given(paths)
+def test_epochs_only_rise_and_judging_never_reaches_back_into_an_earlier_one(
+    path: list[tuple[Happening, Policy]],
+) -> None:
+    for before, happening, _, made in steps(path):
+        renewed = made.standing.epoch != before.epoch
+        assert made.standing.epoch == before.epoch + renewed
+        assert made.standing.begun == (happening.at if renewed else before.begun) or (
+            made.action == "resume"
+        )
