@@ -63,7 +63,8 @@ class Monitor:
         `stale_after`: data that is older (ms) than this holds; None where time is the data's own.
         """
         self._settings, self._dispatchers = settings, dispatchers
-        self._reader = Reader(client, settings.deployment)
+        self._new_reader: Callable[[], Reader] = lambda: Reader(client, settings.deployment)
+        self._reader = self._new_reader()
         self._store = AlertStore(client, settings.deployment)
         self._clock, self._stale_after = clock, stale_after
         self._observes_traffic = observes_traffic
@@ -87,7 +88,7 @@ class Monitor:
         Raises what the store raises. One experiment that cannot be judged keeps no other from being
         judged; the view stays the one of the latest tick that went well.
         """
-        fleet = await self._reader.read(self._settings.experiments)
+        fleet = await self._read()
         for experiment in self._settings.experiments:  # all: the brake looks at every book
             await self._load(experiment.name)
         failures: list[Exception] = []
@@ -107,6 +108,13 @@ class Monitor:
             self._clock(),
         )
         return self.view
+
+    async def _read(self) -> Fleet:
+        try:
+            return await self._reader.read(self._settings.experiments)
+        except BaseException:
+            self._reader = self._new_reader()  # this one may have read half, and takes it for all
+            raise
 
     def _view(self, experiment: ExperimentSettings, snapshot: Snapshot) -> ExperimentView:
         book = self._books[experiment.name]

@@ -9,7 +9,7 @@ from msgspec import Meta
 from metrics.duration import Duration
 
 
-Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Positive = Annotated[float, Meta(gt=0)]
 
 MINUTE = 60_000

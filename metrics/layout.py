@@ -59,14 +59,14 @@ class Meta(msgspec.Struct, omit_defaults=True):
     """What a shard has counted: the guard of every commit, written together with what it guards."""
 
     seq: int = 0
-    writer: str = ""
-    """Who made this commit: after a failover the same number may be given twice."""
+    commit: str = ""
+    """A name of this commit alone: after a failover the same number may be given twice."""
     lineage: str = ""
     """Changes when the state is rebuilt or set back: what was read before is then void."""
     topics: tuple[str, ...] = ()
     positions: dict[str, Position] = {}
     last_outcome: int | None = None
-    """Arrival of the latest outcome of any experiment."""
+    """Latest time (at most its arrival) of an outcome of any experiment: so far labels are known."""
     last_prediction: dict[str, int] = {}
     """Arrival of the latest prediction of each experiment."""
     complete_since: int | None = None

@@ -48,6 +48,8 @@ class Work:
         """Move the position of the batch's topic behind its records, and the clocks with it."""
         batch, meta = self.batch, self.meta
         known = meta.positions.get(batch.topic)
+        if known is None and batch.log_start and not len(batch) and batch.complete_to is None:
+            return  # the log was cut, and it is not known yet since when it is whole
         clock = known.arrival if known else 0
         offset = known.offset if known else batch.position
         if self.stop < len(batch):
@@ -60,16 +62,13 @@ class Work:
             last = self.arrivals[-1] if len(batch) else 0
             clock = max(clock, last, batch.complete_to or 0)
         meta.positions = {**meta.positions, batch.topic: Position(offset, clock)}
-        latest = next(
-            (
-                event.arrival
-                for event in reversed(self.screening.usable)
-                if type(event) is ScreenedOutcome and self._counted(event.record)
-            ),
-            0,
-        )
-        if latest:
-            meta.last_outcome = max(meta.last_outcome or 0, latest)
+        told = [
+            min(event.time, event.arrival)
+            for event in self.screening.usable
+            if type(event) is ScreenedOutcome and self._counted(event.record)
+        ]
+        if told:
+            meta.last_outcome = max(meta.last_outcome or 0, *told)
         meta.waiting += len(self.joined.waiting) - self.joined.met
         for event in self.joined.new:
             meta.last_prediction[event.spec.experiment.name] = event.arrival

@@ -21,10 +21,21 @@ async def finish(shard: Shard, at: int, *, complete: bool = False) -> None:
     A label is final when time + horizon + grace lies before `at`, or, where the log is `complete`, in any
     case. Raises StoreUnavailableError and ConflictError; may be called again.
     """
-    for spec in shard.specs.by_name.values():
-        while await _finish_chunk(shard, spec, None if complete else at):
-            pass
-    shard.heads.forget_all()
+    try:
+        for spec in shard.specs.by_name.values():
+            for _ in range(2 if await _was_interrupted(shard, spec) else 1):
+                while await _finish_chunk(shard, spec, None if complete else at):
+                    pass
+    finally:
+        shard.heads.forget_all()
+
+
+async def _was_interrupted(shard: Shard, spec: Spec) -> bool:
+    """Whether an earlier call set ids aside and did not put them back: they need a second pass."""
+    rest = shard.keys.key(f"rest:{due_queue(spec.experiment.name)}")
+    async with shard.session() as session:
+        _, (left,) = await shard.begin(session, ("LLEN", rest))
+    return bool(left)
 
 
 async def _finish_chunk(shard: Shard, spec: Spec, at: int | None) -> bool:
@@ -42,7 +53,8 @@ async def _finish_chunk(shard: Shard, spec: Spec, at: int | None) -> bool:
         found: list[bytes | None] = []
         if ids:
             (found,) = await session.read(("HMGET", shard.keys.pending, *ids))
-        limit = None if at is None else min(at, (meta.last_outcome or 0) + spec.wait)
+        grace = int(spec.experiment.labels.grace)
+        limit = None if at is None else min(at, (meta.last_outcome or 0) + grace)
         writes: list[Command] = [("LPOP", due)]
         final: list[bytes] = []
         kept: dict[str, tuple[list[int], list[bytes]]] = {forget: ([], []), rest: ([], [])}

@@ -32,6 +32,11 @@ class Queue:
     """Only goes on while outcomes keep coming: silence is not "everybody declined"."""
 
     @property
+    def grace(self) -> int:
+        """How far ahead of the latest outcome (ms) outcomes are trusted to be complete."""
+        return int(self.spec.experiment.labels.grace) if self.spec else 0
+
+    @property
     def is_last(self) -> bool:
         """What is swept from here is forgotten for good."""
         return self.spec is not None and self.moves_to is None
@@ -43,7 +48,7 @@ class Queue:
         if self.awaits_labels:
             if last_outcome is None:
                 return None
-            watermark = min(watermark, last_outcome + self.delay)
+            watermark = min(watermark, last_outcome + self.grace)
         return watermark - self.delay
 
 

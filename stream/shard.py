@@ -23,8 +23,7 @@ class Shard:
         self.ledgers = LedgerCache(self.keys)
         self.new_lineage = True
         """A worker that starts, or goes back, cannot know what readers have seen of a lost commit."""
-        self._writer = uuid.uuid4().hex
-        self._seq: int | None = None
+        self._latest = ""
 
     def session(self) -> AbstractAsyncContextManager[Session]:
         """A session on this shard; see `Store.session`."""
@@ -33,7 +32,7 @@ class Shard:
     async def begin(self, session: Session, *reads: Command) -> tuple[Meta, list[Any]]:
         """Begin a session; drop the caches if the latest commit was not ours."""
         meta, replies = await session.begin(*reads)
-        if (meta.writer, meta.seq) != (self._writer, self._seq):
+        if meta.commit != self._latest:
             self.ledgers.forget_all()
             self.heads.forget_all()
         return meta, replies
@@ -55,7 +54,7 @@ class Shard:
         if self.new_lineage:
             meta.lineage = uuid.uuid4().hex
             await self.store.register(self.keys.shard)
-        meta.seq, meta.writer = meta.seq + 1, self._writer
+        meta.seq, meta.commit = meta.seq + 1, uuid.uuid4().hex
         await session.commit(meta, [*writes, *self.ledgers.writes(values, meta.seq)])
-        self._seq, self.new_lineage = meta.seq, False
+        self._latest, self.new_lineage = meta.commit, False
         self.ledgers.committed(values)

@@ -63,6 +63,8 @@ async def _play(playing: Scene, console: Console, pace: float) -> View:
             view = await playing.step()
             live.update(screen.draw(playing, view))
             await asyncio.sleep(max(0.0, pace - (time.monotonic() - started)))
+        view = await playing.end()
+        live.update(screen.draw(playing, view))
     return view
 
 

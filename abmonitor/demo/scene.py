@@ -114,6 +114,11 @@ class Scene:
         self.offset = end
         return await self.monitor.tick()
 
+    async def end(self) -> View:
+        """The router knows that no outcome is missing any more: every label is final."""
+        await self.pipeline.finish(self.now, complete=True)
+        return await self.monitor.tick()
+
     @property
     def finished(self) -> bool:
         """Every customer has been called and every label is final."""

@@ -22,6 +22,8 @@ from alerts.standing import Standing, State
 from alerts.store import AlertStore, StaleBookError
 from metrics.duration import Duration
 from metrics.experiment import HOUR, MINUTE, Experiment
+from metrics.layout import KEPT, Keys, Kind, Meta, PaneName, shards_key
+from metrics.reader import Reader
 from metrics.snapshot import Fleet
 from metrics.value import Recommendation
 from stream.store import Store
@@ -117,7 +119,8 @@ def monitor(store: Store, site: Site, given: Settings | None = None, **options: 
         for found in chosen.experiments
     }
     made = Monitor(chosen, store.client, dispatchers, clock=lambda: site.now, **options)
-    made._reader = site  # type: ignore[assignment]
+    made._new_reader = lambda: site  # type: ignore[assignment, return-value]
+    made._reader = made._new_reader()
     return made
 
 
@@ -532,6 +535,36 @@ async def test_a_store_that_cannot_be_read_is_an_error_that_changes_nothing(stor
     site.broken = None
     await made.tick()
     assert await actions(store) == ["rollback", "accepted"]
+
+
+async def test_a_read_that_broke_half_way_is_read_again_as_a_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(World())
+    made = monitor(store, site)
+    made._new_reader = lambda: Reader(store.client, "shop")
+    made._reader = made._new_reader()
+    keys, name = Keys("shop", 0), str(PaneName(Kind.TOTAL, "offers", "new"))
+    await store.client.sadd(shards_key("shop"), "0")
+
+    async def count(seq: int, predictions: int) -> None:
+        await store.client.set(keys.ledger(name), pane(predictions).pack())
+        await store.client.zadd(keys.touched(KEPT), {name: seq})
+        await store.client.set(keys.meta, msgspec.json.encode(Meta(seq=seq, lineage="one")))
+
+    async def broken(*_: object) -> None:
+        raise RedisConnectionError
+
+    await count(1, 10)
+    view = await made.tick()
+    await count(2, 20)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.client, "mget", broken)
+        with pytest.raises(RedisConnectionError):
+            await made.tick()
+    assert made.view is view
+    found = (await made.tick()).experiments["offers"].snapshot.variants["new"]
+    assert found.total.predictions == 20
 
 
 def breaks(method: Callable[..., Awaitable[Any]], name: str) -> Callable[..., Awaitable[Any]]:

@@ -509,13 +509,6 @@ async def test_labels_that_stop_hold_and_never_roll_back(
         assert facts["mature_predictions"] < 1_300  # of about 3,500
 
 
-outage = pytest.mark.xfail(
-    reason="stream.queues takes a prediction for final when outcomes still came after it was made;"
-    " they would have to come after its horizon"
-)
-
-
-@outage
 async def test_a_prediction_whose_outcome_fell_into_an_outage_is_not_taken_for_negative(
     declared: Settings, tmp_path: Path
 ) -> None:
@@ -528,7 +521,6 @@ async def test_a_prediction_whose_outcome_fell_into_an_outage_is_not_taken_for_n
     )
 
 
-@outage
 async def test_an_outage_ends_at_the_same_prediction_in_a_shuffled_file(
     declared: Settings, tmp_path: Path
 ) -> None:

@@ -143,7 +143,8 @@ async def test_clocks_are_those_of_the_experiment(store: HookedStore) -> None:
         assert snapshot.last_outcome == expected.last_outcome
         assert snapshot.watermark == topic.arrivals[-1]
         wait = experiment.labels.wait
-        final = min(topic.arrivals[-1], (expected.last_outcome or 0) + wait) - wait
+        known = (expected.last_outcome or 0) + experiment.labels.grace
+        final = min(topic.arrivals[-1], known) - wait
         assert snapshot.matured == final
     assert fleet.waiting == expected.waiting
 

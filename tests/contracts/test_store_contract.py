@@ -45,7 +45,7 @@ async def test_a_shard_that_was_never_written_has_an_empty_meta(store: HookedSto
 
 
 async def test_a_commit_writes_everything_and_the_meta(store: HookedStore) -> None:
-    meta = Meta(seq=7, writer="w", tallies={"late": 3})
+    meta = Meta(seq=7, commit="w", tallies={"late": 3})
     await commit(store, meta, ("SET", KEYS.key("a"), b"1"), ("HSET", KEYS.pending, b"f", b"2"))
     async with store.session(0) as session:
         found, replies = await session.begin(("GET", KEYS.key("a")), ("HGET", KEYS.pending, b"f"))
@@ -91,11 +91,11 @@ async def test_a_session_without_a_commit_writes_nothing(store: HookedStore) -> 
 async def test_sessions_on_many_shards_do_not_disturb_each_other(store: HookedStore) -> None:
     async def one(shard: int) -> None:
         for seq in range(1, 6):
-            await commit(store, Meta(seq=seq, writer=str(shard)), shard=shard)
+            await commit(store, Meta(seq=seq, commit=str(shard)), shard=shard)
 
     await asyncio.gather(*(one(shard) for shard in range(12)))
     metas = [await meta_of(store, shard) for shard in range(12)]
-    assert metas == [Meta(seq=5, writer=str(shard)) for shard in range(12)]
+    assert metas == [Meta(seq=5, commit=str(shard)) for shard in range(12)]
 
 
 async def test_shards_are_registered_once(store: HookedStore) -> None:
@@ -126,10 +126,10 @@ async def test_a_commit_after_another_worker_s_is_refused_and_writes_nothing(
     await commit(store, Meta(seq=1))
     async with store.session(0) as session:
         await session.begin()
-        await commit(store, Meta(seq=2, writer="other"))
+        await commit(store, Meta(seq=2, commit="other"))
         with pytest.raises(ConflictError, match="shard 0"):
-            await session.commit(Meta(seq=2, writer="me"), [("SET", KEYS.key("a"), b"1")])
-    assert await meta_of(store) == Meta(seq=2, writer="other")
+            await session.commit(Meta(seq=2, commit="me"), [("SET", KEYS.key("a"), b"1")])
+    assert await meta_of(store) == Meta(seq=2, commit="other")
     assert await store.client.get(KEYS.key("a")) is None
 
 
@@ -137,10 +137,10 @@ async def test_of_two_first_commits_only_one_is_made(store: HookedStore) -> None
     async with store.session(0) as first, store.session(0) as second:
         await first.begin()
         await second.begin()
-        await second.commit(Meta(seq=1, writer="second"), [])
+        await second.commit(Meta(seq=1, commit="second"), [])
         with pytest.raises(ConflictError):
-            await first.commit(Meta(seq=1, writer="first"), [])
-    assert (await meta_of(store)).writer == "second"
+            await first.commit(Meta(seq=1, commit="first"), [])
+    assert (await meta_of(store)).commit == "second"
 
 
 async def test_the_same_meta_written_again_is_a_conflict_too(store: HookedStore) -> None:

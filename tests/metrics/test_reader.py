@@ -70,7 +70,7 @@ def reader(client: fakeredis.FakeAsyncRedis) -> Reader:
 def meta(seq: int, watermark: int = BASE, *, lineage: str = "one", matured: int = 0) -> Meta:
     return Meta(
         seq=seq,
-        writer="w",
+        commit="w",
         lineage=lineage,
         topics=("t",),
         positions={"t": Position(seq, watermark)},

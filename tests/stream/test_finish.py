@@ -18,16 +18,17 @@ def mature_of(truth: Truth, at: int | None) -> Mature:
     """What must be final when the log has ended at `at`, None for a complete log."""
     widths = {e.name: int(e.labels.cohort) for e in EXPERIMENTS}
 
+    def labels_known(life: Life) -> int:
+        return (truth.last_outcome or 0) + life.wait - life.horizon
+
     def is_final(life: Life) -> bool:
         if at is None:
             return True
-        return life.time + life.wait < min(at, (truth.last_outcome or 0) + life.wait)
+        return life.time + life.wait < min(at, labels_known(life))
 
     made: Mature = dict(truth.mature)
     for life in truth.lives:
-        final_before = life.arrival + life.wait < min(
-            truth.watermark, (truth.last_outcome or 0) + life.wait
-        )
+        final_before = life.arrival + life.wait < min(truth.watermark, labels_known(life))
         if is_final(life) and not final_before:
             width = widths[life.experiment]
             where = (life.experiment, life.variant, life.arrival // width * width)

@@ -66,6 +66,11 @@ def outcome(name: str, *, actual: bool = True) -> Event:
     return {"type": "outcome", "prediction_id": name, "actual": actual}
 
 
+def sign_of_life(at: int) -> tuple[int, Event]:
+    """An outcome of nothing that is known: it tells that outcomes still come."""
+    return at, outcome("somebody else's")
+
+
 async def counted(records: Records, sizes: list[int], complete_to: int | None = None) -> Found:
     """What an embedded store holds after `records` came in batches of `sizes`, over and over."""
     store = Store.embedded()
@@ -175,11 +180,11 @@ async def test_one_class_only_fills_only_its_cells(embedded_store: HookedStore) 
             (BASE + 10 * n, prediction(f"p{n}", predicted=False)),
             (BASE + 10 * n + 5, outcome(f"p{n}", actual=False)),
         ]
+    records.append(sign_of_life(BASE + 200_000))
     topic, worker = Topic.of(records), pipeline(embedded_store)
     await consume(worker, topic, repeat(4))
     await finish(worker, topic, complete_to=BASE + FAR)
     (ledger,) = (await found(embedded_store)).of(Kind.MATURE).values()
-    # The last outcome came after all predictions, so that all of them are final.
     assert (ledger.predictions, ledger.cells.tn.n) == (10, 10)
 
 
@@ -209,8 +214,9 @@ async def test_complete_to_lets_labels_become_final_without_further_records(
     store: HookedStore,
 ) -> None:
     worker = pipeline(store)
-    topic = Topic.of([(BASE, prediction("p")), (BASE + 1, outcome("p"))])
-    await worker.process(topic.batch(0, 2))
+    told = sign_of_life(BASE + FAST.labels.horizon + 2)
+    topic = Topic.of([(BASE, prediction("p")), (BASE + 1, outcome("p")), told])
+    await worker.process(topic.batch(0, 3))
     wait = FAST.labels.wait
     await finish(worker, topic, complete_to=BASE + wait)
     assert not (await found(store)).of(Kind.MATURE)
@@ -315,11 +321,12 @@ async def test_nothing_is_final_before_every_topic_has_spoken(store: HookedStore
 async def test_the_slower_topic_sets_the_watermark(store: HookedStore) -> None:
     worker = pipeline(store, topics=(PREDICTIONS, OUTCOMES))
     predictions = Topic.of([(BASE, prediction("p"))], PREDICTIONS)
-    outcomes = Topic.of([(BASE + 10, outcome("p"))], OUTCOMES)
+    last = BASE + FAST.labels.horizon + 10
+    outcomes = Topic.of([(BASE + 10, outcome("p")), sign_of_life(last)], OUTCOMES)
     await consume(worker, predictions, repeat(1))
     await finish(worker, predictions, complete_to=BASE + FAR)
     await consume(worker, outcomes, repeat(1))
-    assert (await found(store)).meta.watermark == BASE + 10
+    assert (await found(store)).meta.watermark == last
     assert not (await found(store)).of(Kind.MATURE)
     await finish(worker, outcomes, complete_to=BASE + FAR)
     assert len((await found(store)).of(Kind.MATURE)) == 1
@@ -359,7 +366,7 @@ async def test_a_commit_sweeps_a_bounded_number_of_ids_and_the_backlog_is_draine
 ) -> None:
     count, swept, store = 2 * MAX_SWEEP + 50, list[int](), embedded_store
     records: Records = [(BASE + n // 100, prediction(f"p{n}")) for n in range(count)]
-    records.append((BASE + 200, outcome("p0")))
+    records += [(BASE + 200, outcome("p0")), sign_of_life(BASE + 61_000)]
     topic, worker = Topic.of(records), pipeline(store)
     await consume(worker, topic, repeat(700))
 
@@ -376,7 +383,7 @@ async def test_a_commit_sweeps_a_bounded_number_of_ids_and_the_backlog_is_draine
     state = await found(store)
     assert sum(ledger.predictions for ledger in state.of(Kind.MATURE).values()) == count
     assert (state.pending, set(map(len, state.queues.values()))) == ({}, {0})
-    assert state.meta.matured[FAST.name] == BASE + 200  # no outcome is known after that
+    assert state.meta.matured[FAST.name] == BASE + 1_000  # more is not known to have no outcome
 
 
 async def test_ids_are_forgotten_only_after_late_outcomes_have_been_told(
@@ -397,19 +404,19 @@ async def test_ids_are_forgotten_only_after_late_outcomes_have_been_told(
     assert state.pending == {}
 
 
-async def test_when_outcomes_fall_silent_nothing_that_came_after_the_last_becomes_final(
+async def test_when_outcomes_fall_silent_nothing_becomes_final_that_might_have_had_one(
     store: HookedStore,
 ) -> None:
     records: Records = [(BASE + 1_000 * n, prediction(f"p{n}")) for n in range(100)]
-    records.append((BASE + 50_000, outcome("p0")))
+    records.append((BASE + 90_000, outcome("p80")))
     records.sort(key=lambda record: record[0])
     topic, worker = Topic.of(records), pipeline(store)
     await consume(worker, topic, repeat(30))
     await finish(worker, topic, complete_to=BASE + FAR)
     state = await found(store)
-    # The limit is documented: final is what arrived before the last outcome did.
-    assert sum(ledger.predictions for ledger in state.of(Kind.MATURE).values()) == 50
-    assert state.meta.matured[FAST.name] == BASE + 50_000
+    # Final is what arrived more than a horizon before the last outcome happened.
+    assert sum(ledger.predictions for ledger in state.of(Kind.MATURE).values()) == 30
+    assert state.meta.matured[FAST.name] == BASE + 30_000
     more = Topic.of([*records, (BASE + 2 * FAR, outcome("p1"))])
     await consume(worker, more, repeat(1))
     state = await found(store)
@@ -427,7 +434,7 @@ async def test_a_longer_horizon_counts_nothing_twice(store: HookedStore) -> None
     labels = msgspec.structs.replace(FAST.labels, horizon=Duration(90_000))
     worker = pipeline(store, [msgspec.structs.replace(FAST, labels=labels)])
     await finish(worker, topic, complete_to=BASE + 80_001)
-    await finish(worker, topic, complete_to=BASE + FAR)
+    await consume(worker, Topic.of([*records, sign_of_life(BASE + FAR)]), repeat(1))
     ledgers = (await found(store)).of(Kind.MATURE).values()
     assert sum(ledger.predictions for ledger in ledgers) == 20
 

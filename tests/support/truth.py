@@ -263,7 +263,8 @@ def truth_of(
                 found.tallies["ignored"] += 1
                 continue
             outcomes.append((clock, event))
-            found.last_outcome = clock
+            told = min(_time(event, clock), clock)
+            found.last_outcome = max(found.last_outcome or 0, told)
         elif event["experiment"] not in by_name:
             found.tallies["ignored"] += 1
         else:
@@ -288,7 +289,7 @@ def _is_known(lives: list[Life], arrival: int, last_outcome: int | None) -> bool
     if not lives:
         return False
     last = lives[-1]
-    is_final = last_outcome is not None and last.arrival < last_outcome
+    is_final = last_outcome is not None and last.arrival + last.horizon < last_outcome
     return not is_final or arrival <= last.arrival + last.remembered
 
 
@@ -336,4 +337,5 @@ def _add_up(found: Truth, by_name: dict[str, Experiment]) -> None:
 def _is_mature(life: Life, found: Truth) -> bool:
     if found.last_outcome is None:
         return False
-    return life.arrival + life.wait < min(found.watermark, found.last_outcome + life.wait)
+    grace = life.wait - life.horizon
+    return life.arrival + life.wait < min(found.watermark, found.last_outcome + grace)
