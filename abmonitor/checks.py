@@ -14,7 +14,12 @@ from metrics.experiment import DAY, HOUR
 BYTES_PER_PENDING = 120
 """Redis memory of one remembered prediction, at most (benchmarks/README.md has the measurement)."""
 
-BYTES_PER_LEDGER = 2_500
+BYTES_PER_PANE = 2_500
+"""With a latency histogram; without one, as in cohorts, it is less."""
+BYTES_PER_COHORT = 1_100
+PANES_KEPT = 2 * 360 + 8 * 144
+"""Two hours of ten seconds each, and eight days of ten minutes each."""
+
 GOOD_JOIN_RATE = 0.95
 MANY_LEAPS = 20
 """Wrong clocks are few; more records ahead of those that follow mean that the order is wrong."""
@@ -34,7 +39,7 @@ def check(settings: Settings) -> dict[str, Any]:
 def _experiment(found: ExperimentSettings) -> dict[str, Any]:
     labels, rate = found.labels, found.predictions_per_second
     remembered = None if rate is None else round(rate * labels.remembered / 1000)
-    panes = len(found.variants) * (720 + 8 * 144 + -(-90 * DAY // labels.cohort))
+    ledgers = PANES_KEPT * BYTES_PER_PANE + -(-90 * DAY // labels.cohort) * BYTES_PER_COHORT
     pending = None if remembered is None else remembered * BYTES_PER_PENDING
     return {
         "control": found.control,
@@ -44,7 +49,7 @@ def _experiment(found: ExperimentSettings) -> dict[str, Any]:
         "id_remembered_for": str(Duration(labels.remembered)),
         "predictions_remembered": remembered,
         "redis_bytes_join_state": pending,
-        "redis_bytes_ledgers_90_days": panes * BYTES_PER_LEDGER,
+        "redis_bytes_ledgers_90_days": len(found.variants) * ledgers,
         "guardrails": [guardrail.name for guardrail in found.guardrails],
         "warnings": list(_warnings(found)),
     }

@@ -86,14 +86,18 @@ def _cohort_edges(
     if snapshot.matured is None or first is None:
         return
     cohort, wait = int(experiment.labels.cohort), experiment.labels.wait
+    first -= first % cohort
     reach = max((int(found.window or 0) for found in guardrails), default=0) + 2 * cohort
     kept = {start for facts in snapshot.variants.values() for start in facts.cohorts}
-    # The width may have been another when they were written.
-    recent = {start - start % cohort for start in kept if start > first - reach}
-    ends = {end for start in recent for end in range(start + cohort, start + reach + 1, cohort)}
+    ends = set[int]()
+    for start in kept:
+        if start > first - reach:
+            # The width may have been another when it was written.
+            own = start - start % cohort
+            last = min(own + reach, snapshot.matured)
+            ends.update(range(max(own, first) + cohort, last + 1, cohort))
     for end in ends:
-        if first < end <= snapshot.matured:
-            yield Edge(max(end + wait, book.looked_at or 0), "cohort", end)
+        yield Edge(max(end + wait, book.looked_at or 0), "cohort", end)
 
 
 class Examiner:

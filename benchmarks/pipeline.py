@@ -170,7 +170,6 @@ def main() -> None:
     events, pending = vars(arguments.parse_args()).values()
     made = batches(events)
     gc.freeze()  # the input is not the pipeline's garbage
-    gc.set_threshold(50_000, 20, 50)  # as the worker does
     decoding = decode_only(made)
     with redis_server() as url:
         wall, cpu, tallies = asyncio.run(measured(url, made))

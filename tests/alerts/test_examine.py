@@ -105,6 +105,19 @@ def test_looks_that_nobody_made_while_their_panes_were_kept_are_left_out() -> No
     assert ends == list(range(NOW + COHORT, late - WAIT + 1, COHORT))
 
 
+def test_where_a_log_has_a_gap_of_years_cohorts_are_looked_at_until_none_is_seen_any_more() -> None:
+    years, cohort = START + 1_000_000 * COHORT, matured(tp=100)
+    world = World().mature("new", START, START + 1, cohort).mature("old", years, years + 1, cohort)
+    found = at_edges(Book(), world.snapshot(years + HOUR, final_to=years + 5 * COHORT))
+    seen = [edge.judged_at for edge in found if edge.kind == "cohort"]
+    # PRECISION looks back over one cohort: from an end one later it sees nothing.
+    assert seen == [start + n * COHORT for start in (START, years) for n in (1, 2, 3)]
+    after = Book(cohort_at=START + 2 * COHORT)
+    assert [e.judged_at for e in at_edges(after, world.snapshot(years)) if e.kind == "cohort"] == [
+        START + 3 * COHORT
+    ]
+
+
 def test_a_cohort_that_matured_late_is_looked_at_now_and_not_in_the_past() -> None:
     book = Book(looked_at=NOW, cohort_at=START)
     found = at_edges(book, steady(NOW + HOUR).snapshot(NOW + MINUTE, final_to=START + 2 * COHORT))
