@@ -133,7 +133,8 @@ def test_needs_follow_from_rate_horizon_and_cohort() -> None:
     assert report["predictions_remembered"] == 50 * 75 * 60
     assert report["redis_bytes_join_state"] == 120 * 50 * 75 * 60
     fine, coarse, mature = 2 * HOUR // 10_000, 8 * DAY // (10 * MINUTE), 90 * DAY // MINUTE
-    assert report["redis_bytes_ledgers_90_days"] == 2 * (fine + coarse + mature) * 2_500
+    ledgers = 2 * ((fine + coarse) * 2_500 + mature * 1_100)
+    assert report["redis_bytes_ledgers_90_days"] == ledgers
     assert report["unit_profitability"] == 3
     assert report["warnings"] == []
 
