@@ -30,6 +30,7 @@ async def draw() -> str:
             if not drawn and stopped is not None and playing.served >= stopped + AFTER:
                 console.print(screenshot)
                 drawn = True
+        view = await playing.end()
         shown = view.experiments[playing.experiment]
         console.print(ending(tell(playing.offers, playing.router, shown, playing.economics)))
     picture = console.export_svg(title="make demo")
