@@ -71,7 +71,8 @@ class BatchReport:
     """What one call of `process` did."""
 
     tallies: dict[str, int] = field(default_factory=dict)
-    """Events by result: accepted, duplicate, late, ignored, unmatched, rejected:<reason>."""
+    """Events by result: predictions and outcomes (accepted), duplicate, late, ignored, unmatched,
+    rejected:<reason>."""
     commits: int = 0
     conflicts: int = 0
     trimmed: int = 0

@@ -48,8 +48,6 @@ class Work:
         """Move the position of the batch's topic behind its records, and the clocks with it."""
         batch, meta = self.batch, self.meta
         known = meta.positions.get(batch.topic)
-        if known is None and batch.log_start and not len(batch) and batch.complete_to is None:
-            return  # the log was cut, and it is not known yet since when it is whole
         clock = known.arrival if known else 0
         offset = known.offset if known else batch.position
         if self.stop < len(batch):

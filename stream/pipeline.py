@@ -44,8 +44,8 @@ class ShardContestedError(Exception):
     """Other workers keep committing to the shard: this one does not own it."""
 
 
-class _RewindError(Exception):
-    """The store is behind the batch."""
+class _RefusedError(Exception):
+    """Nothing of the batch can be counted; the report says what to do instead, if anything."""
 
 
 @dataclass(slots=True)
@@ -116,7 +116,7 @@ class ShardPipeline:
                         f" {MAX_CONFLICTS} times during one batch"
                     ) from None
                 continue
-            except _RewindError:
+            except _RefusedError:
                 return
             report.trimmed += work.start - start
             backlog = work.backlog
@@ -188,8 +188,11 @@ class ShardPipeline:
             report.rewind = dict.fromkeys(self._topics, batch.log_start)
             report.rewind |= {topic: p.offset for topic, p in meta.positions.items()}
             self._shard.new_lineage = True
-            raise _RewindError
-        since = batch.arrivals[0] if len(batch) else batch.complete_to or 0
+            raise _RefusedError
+        # Records are missing. The next one tells since when the state is whole.
+        since = batch.arrivals[0] if len(batch) else batch.complete_to
+        if since is None:
+            raise _RefusedError
         meta.complete_since = max(meta.complete_since or 0, since)
 
     async def _sweep(self, session: Session, work: Work) -> None:

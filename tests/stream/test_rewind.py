@@ -272,11 +272,14 @@ async def test_a_log_read_from_its_beginning_is_whole(store: HookedStore) -> Non
     assert (await found(store)).meta.complete_since is None
 
 
+@pytest.mark.parametrize("counted", [0, 10])
 @pytest.mark.parametrize("knows", [True, False])
 async def test_an_empty_batch_does_not_hide_that_the_log_was_cut(
-    store: HookedStore, knows: bool
+    store: HookedStore, knows: bool, counted: int
 ) -> None:
     topic, worker = Topic.of(Generator(5, reuse=False).records(60)), pipeline(store)
+    if counted:
+        await worker.process(topic.batch(0, counted))
     complete_to = topic.arrivals[30] if knows else None
     await worker.process(Batch(TOPIC, 0, 30, 30, complete_to=complete_to, log_start=30))
     await worker.process(topic.batch(30, 10, log_start=30))
