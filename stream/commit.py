@@ -14,7 +14,7 @@ from stream.ledgers import Deltas, spread
 from stream.maturity import Harvest, pack_chunks
 from stream.queues import EXPIRE, Queue, due_queue
 from stream.rows import EARLY_STRUCT, unpack_rows
-from stream.screen import ScreenedOutcome, ScreenedPrediction, Screening, SpecTable
+from stream.screen import Screened, ScreenedOutcome, ScreenedPrediction, Screening, SpecTable
 from stream.store import Command
 
 
@@ -40,6 +40,12 @@ class Work:
     """More is due than this commit takes."""
 
     @property
+    def usable(self) -> Sequence[Screened]:
+        """The usable events from `start` on."""
+        events = self.screening.usable
+        return events if not self.start else [e for e in events if e.record >= self.start]
+
+    @property
     def swept(self) -> int:
         """How many ids this commit takes from queues."""
         return sum(len(harvest.digests) for harvest in self.harvests.values())
@@ -62,8 +68,8 @@ class Work:
         meta.positions = {**meta.positions, batch.topic: Position(offset, clock)}
         told = [
             min(event.time, event.arrival)
-            for event in self.screening.usable
-            if type(event) is ScreenedOutcome and self._counted(event.record)
+            for event in self.usable
+            if type(event) is ScreenedOutcome and event.record < self.stop
         ]
         if told:
             meta.last_outcome = max(meta.last_outcome or 0, *told)

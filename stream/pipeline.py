@@ -136,9 +136,7 @@ class ShardPipeline:
         async with self._shard.session() as session:
             work, joiner, prunable = await self._begin(session, prepared, start, report)
             joiner.reuse_at = reuse_at
-            work.joined = joiner.join(
-                [event for event in work.screening.usable if event.record >= work.start]
-            )
+            work.joined = joiner.join(work.usable)
             work.stop = work.joined.stop if work.joined.stop is not None else len(work.batch)
             before = dict(work.meta.positions)
             work.advance()
@@ -153,8 +151,7 @@ class ShardPipeline:
     ) -> tuple[Work, Joiner, list[list[bytes]]]:
         """Read under the watch what the records from `start` on can touch."""
         shard, keys, batch = self._shard, self._shard.keys, prepared.batch
-        usable = [event for event in prepared.screening.usable if event.record >= start]
-        digests = [event.digest for event in usable]
+        digests = [e.digest for e in prepared.screening.usable if e.record >= start]
         prunes = self._shard.ledgers.prune_reads()
         meta, replies = await shard.begin(session, *prunes, *_lookup(keys.pending, digests))
         prunable, pending = replies[: len(prunes)], _present(digests, replies[len(prunes) :])

@@ -5,7 +5,7 @@ has just the paths that the mapping names, so that nothing else of the record is
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
 from typing import Any, Literal, get_type_hints
@@ -221,17 +221,20 @@ class Decoder:
     ) -> list[Event]:
         """One event a value."""
         flat, mapped = self._flat.get(topic, self._default), self._mapped.get(topic)
-        records: Iterator[tuple[Any, ...]] = zip(values, strict=True)
-        if flat is None:
-            records = zip(values, headers or [{}] * len(values), strict=True)
-        decode: Callable[..., Event] | None = flat or mapped
-        if decode is None:
-            raise ValueError(f"source {topic!r} maps fields without a type")
         events: list[Event] = []
         append = events.append
-        for record in records:
+        if flat is not None:
+            for value in values:
+                try:
+                    append(flat(value))
+                except (ValueError, RecursionError) as error:
+                    append(rejection(error))
+            return events
+        if mapped is None:
+            raise ValueError(f"source {topic!r} maps fields without a type")
+        for value, header in zip(values, headers or [{}] * len(values), strict=True):
             try:
-                append(decode(*record))
+                append(mapped(value, header))
             except (ValueError, OverflowError, RecursionError) as error:
                 append(rejection(error))
         return events
