@@ -2,9 +2,11 @@
 
 import sys
 from io import TextIOWrapper
+from typing import Annotated
 
 import typer
 
+from abmonitor import __version__
 from abmonitor.cli import analyse, run, simulate
 
 
@@ -18,6 +20,22 @@ app = typer.Typer(
 run.register(app)
 analyse.register(app)
 simulate.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"abmonitor {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    del version
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from support.eventfiles import (
 )
 from typer.testing import CliRunner, Result
 
+from abmonitor import __version__
 from abmonitor.cli.main import app
 
 
@@ -314,3 +315,8 @@ def test_a_taken_port_is_told_before_the_demo_begins(run: Run) -> None:
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
 def test_a_port_that_is_none_is_wrong_usage(run: Run, port: str) -> None:
     assert run("demo", "--port", port).exit_code == 2
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    told = run("--version")
+    assert (told.exit_code, told.stdout.strip()) == (0, f"abmonitor {__version__}")
