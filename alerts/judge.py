@@ -83,6 +83,13 @@ def judge(
     if guardrail.test == "sequential":
         return found
     seen = _see(guardrail, experiment, treatment, snapshot, at, begun)
+    return _measured(found, guardrail, experiment, seen)
+
+
+def _measured(
+    found: Judgement, guardrail: Guardrail, experiment: Experiment, seen: _Seen
+) -> Judgement:
+    """`found` with what the window shows."""
     value, control = _values(guardrail, experiment, seen)
     found = msgspec.structs.replace(
         found,

@@ -58,12 +58,13 @@ class AlertStore:
                 )
             pipe.multi()  # type: ignore[no-untyped-call]  # as redis-py has it
             pipe.set(key, msgspec.json.encode(fresh))
+            audit, outbox = self._key(experiment, "audit"), self._key(experiment, "outbox")
             for decision in decisions:
-                pipe.rpush(self._key(experiment, "audit"), msgspec.json.encode(decision))
+                pipe.rpush(audit, msgspec.json.encode(decision))
             for order in orders:
-                pipe.hset(self._key(experiment, "outbox"), order.id, msgspec.json.encode(order))
+                pipe.hset(outbox, order.id, msgspec.json.encode(order))
             if settled:
-                pipe.hdel(self._key(experiment, "outbox"), *settled)
+                pipe.hdel(outbox, *settled)
             try:
                 await pipe.execute()
             except WatchError as error:

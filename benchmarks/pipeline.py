@@ -16,8 +16,10 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import msgspec
 
@@ -117,20 +119,23 @@ def redis_server() -> Iterator[str]:
             server.wait(10)
 
 
-def pipeline(store: Store) -> ShardPipeline:
-    return ShardPipeline(store, 0, [EXPERIMENT], Decoder(), NoDeadLetters(), topics=("events",))
+def pipeline(store: Store, shard: int = 0) -> ShardPipeline:
+    return ShardPipeline(store, shard, [EXPERIMENT], Decoder(), NoDeadLetters(), topics=("events",))
 
 
-async def measured(url: str, made: list[Batch]) -> tuple[float, float, dict[str, int]]:
+async def measured(url: str, made: list[Batch], shards: int) -> tuple[float, float, Counter[str]]:
+    """Wall and CPU seconds of counting `made` on each of `shards` shards at once, and the tallies."""
     store = Store.at(url)
     await store.client.flushall()
-    counting = pipeline(store)
+    tallies: Counter[str] = Counter()
+
+    async def count(shard: int) -> None:
+        counting = pipeline(store, shard)
+        for batch in made:
+            tallies.update((await counting.process(replace(batch, shard=shard))).tallies)
+
     wall, cpu = time.perf_counter(), time.process_time()
-    tallies: dict[str, int] = {}
-    for batch in made:
-        report = await counting.process(batch)
-        for result, count in report.tallies.items():
-            tallies[result] = tallies.get(result, 0) + count
+    await asyncio.gather(*(count(shard) for shard in range(shards)))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     await store.close()
     return wall, cpu, tallies
@@ -171,17 +176,21 @@ def main() -> None:
     made = batches(events)
     gc.freeze()  # the input is not the pipeline's garbage
     decoding = decode_only(made)
-    with redis_server() as url:
-        wall, cpu, tallies = asyncio.run(measured(url, made))
-        each = asyncio.run(bytes_per_pending(url, pending))
-    total = sum(tallies.values())
     print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}")
-    print(f"bare decode loop     {events / decoding:>12,.0f} events/s")
-    print(
-        f"process(batch)       {events / wall:>12,.0f} events/s, {events / cpu:,.0f} per CPU second"
-    )
-    print(f"ratio                {decoding / wall:>12.3f} of the bare decode loop")
-    print(f"counted              {total:>12,} of {events:,} events: {tallies}")
+    print(f"bare decode loop        {events / decoding:>10,.0f} events/s")
+    with redis_server() as url:
+        for shards in (1, 2):
+            wall, cpu, tallies = asyncio.run(measured(url, made, shards))
+            done = sum(tallies.values())
+            if done != shards * events:
+                raise SystemExit(
+                    f"{shards * events} events went in, {done} were counted: {tallies}"
+                )
+            print(
+                f"process(batch), {shards} shard{'s'[: shards - 1]:1} {done / wall:>10,.0f} events/s,"
+                f" {done / cpu:,.0f} per CPU second, {decoding * shards / wall:.3f} of the bare loop"
+            )
+        each = asyncio.run(bytes_per_pending(url, pending))
     print(f"Redis per pending    {each:>12.1f} bytes ({pending:,} predictions)")
     print(
         f"peak memory          {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:>12,.0f} MiB"

@@ -93,15 +93,16 @@ class Reader:
         self._client, self._deployment = client, deployment
         self._shards: dict[int, _Shard] = {}
         self._variants: dict[tuple[str, str], _Variant] = {}
+        self._changed: set[PaneName] = set()
+        """Ledgers that were read and are not added up yet."""
 
     async def read(self, experiments: Iterable[Experiment]) -> Fleet:
         """The state of the store now. Raises redis.exceptions.RedisError when it cannot be read."""
         members = await self._client.smembers(shards_key(self._deployment))
-        changed: set[PaneName] = set()
         # A shard that was once seen is looked for even where the list of shards got lost.
         for number in sorted({int(member) for member in members} | self._shards.keys()):
-            changed |= await self._read_shard(number)
-        self._add_up(changed)
+            await self._read_shard(number)
+        self._add_up()
         shards = [shard for shard in self._shards.values() if shard.meta.seq]
         tallies: Counter[str] = Counter()
         for shard in shards:
@@ -114,8 +115,8 @@ class Reader:
             len(shards),
         )
 
-    async def _read_shard(self, number: int) -> set[PaneName]:
-        """Fetch what was touched; returns the names of the ledgers that changed."""
+    async def _read_shard(self, number: int) -> None:
+        """Fetch what was touched since the last read that succeeded."""
         keys = Keys(self._deployment, number)
         shard = self._shards.setdefault(number, _Shard())
         async with self._client.pipeline(transaction=True) as pipe:
@@ -123,30 +124,30 @@ class Reader:
             pipe.hlen(keys.pending)
             for index in INDEXES:
                 pipe.zrangebyscore(keys.touched(index), f"({shard.meta.seq}", "+inf")
-            meta, shard.pending, *touched = await pipe.execute()
-        fresh = decode_meta(meta)
-        changed: set[PaneName] = set()
-        known = shard.meta
+            meta, pending, *touched = await pipe.execute()
+        fresh, known = decode_meta(meta), shard.meta
         if known.seq and (fresh.seq < known.seq or fresh.lineage != known.lineage):
             # The store lost commits or was flushed: nothing that was read before is certain.
-            changed = set(shard.ledgers)
-            shard.ledgers.clear()
-            shard.meta = Meta()
-            return changed | await self._read_shard(number) if fresh.seq else changed
-        shard.meta = fresh
+            self._changed |= shard.ledgers.keys()
+            self._shards[number] = _Shard()
+            if fresh.seq:
+                await self._read_shard(number)
+            return
         names = [PaneName.parse(name.decode()) for group in touched for name in group]
         if names:
             values: list[Any] = await self._client.mget([keys.ledger(str(name)) for name in names])
             for name, packed in zip(names, values, strict=True):
                 if packed is not None:
                     shard.ledgers[name] = Ledger.unpack(packed)
-        return changed | set(names)
+        self._changed |= set(names)
+        shard.meta, shard.pending = fresh, pending  # last: what failed before is read again
 
-    def _add_up(self, changed: Iterable[PaneName]) -> None:
-        for name in changed:
+    def _add_up(self) -> None:
+        for name in self._changed:
             variant = self._variants.setdefault((name.experiment, name.variant), _Variant())
             parts = [s.ledgers[name] for s in self._shards.values() if name in s.ledgers]
             variant.put(name, total(parts) if parts else None)
+        self._changed.clear()
 
     def _snapshot(self, experiment: Experiment, shards: list[_Shard]) -> Snapshot:
         metas = [shard.meta for shard in shards]

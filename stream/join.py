@@ -30,6 +30,9 @@ MAX_WAITING = 16
 _LABELLED_BIT = LABELLED << FLAG_SHIFT
 _ACTUAL_BIT = ACTUAL << FLAG_SHIFT
 
+Fields = tuple[int, int, int, int, int]
+"""An unpacked row."""
+
 
 @dataclass(slots=True)
 class Joined:
@@ -116,8 +119,8 @@ class Joiner:
         for arrival, time, actual in EARLY_STRUCT.iter_unpack(early):
             if self._meets(event.arrival, event.spec, arrival):
                 self._out.met += 1
-                row = self._rows[event.digest]
-                self._label(event.digest, row, event.spec, arrival, time, actual=bool(actual))
+                row: Fields = ROW_STRUCT.unpack(self._rows[event.digest])
+                self._label(event.digest, row, event.spec, arrival, time, actual)
             else:
                 stay.append(EARLY_STRUCT.pack(arrival, time, actual))
         self._out.early.pop(event.digest, None)
@@ -130,13 +133,13 @@ class Joiner:
     def _outcome(self, event: ScreenedOutcome) -> None:
         key, stored = event.digest, self._rows.get(event.digest)
         if stored is not None:
-            arrival, _, _, _, slot = ROW_STRUCT.unpack(stored)
-            spec = self._by_slot.get(slot)
+            row: Fields = ROW_STRUCT.unpack(stored)
+            spec = self._by_slot.get(row[4])
             if spec is None:  # its experiment is no longer configured
                 self._out.tallies["ignored"] += 1
                 return
-            if self._meets(arrival, spec, event.arrival):
-                self._label(key, stored, spec, event.arrival, event.time, actual=event.actual)
+            if self._meets(row[0], spec, event.arrival):
+                self._label(key, row, spec, event.arrival, event.time, event.actual)
                 return
         self._wait(event)
 
@@ -145,10 +148,11 @@ class Joiner:
         return predicted_at - self._early_for <= outcome_at <= predicted_at + spec.remembered
 
     def _label(
-        self, key: bytes, row: bytes, spec: Spec, arrival: int, time: int, *, actual: bool
+        self, key: bytes, row: Fields, spec: Spec, arrival: int, time: int, actual: int
     ) -> None:
+        """Judge one outcome that met its prediction, whose unpacked row is `row`."""
         out = self._out
-        predicted_at, time_and_flags, latency, weight, slot = ROW_STRUCT.unpack(row)
+        predicted_at, time_and_flags, latency, weight, slot = row
         if time_and_flags & _LABELLED_BIT:
             out.tallies["duplicate"] += 1
             return
@@ -157,9 +161,9 @@ class Joiner:
             out.tallies["late"] += 1
             return
         time_and_flags |= _LABELLED_BIT | (_ACTUAL_BIT if actual else 0)
-        row = ROW_STRUCT.pack(predicted_at, time_and_flags, latency, weight, slot)
-        self._rows[key] = out.pending[key] = row
-        out.labelled.append(row)
+        packed = ROW_STRUCT.pack(predicted_at, time_and_flags, latency, weight, slot)
+        self._rows[key] = out.pending[key] = packed
+        out.labelled.append(packed)
         out.labelled_at.append(max(predicted_at, arrival))
 
     def _wait(self, event: ScreenedOutcome) -> None:

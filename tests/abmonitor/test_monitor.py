@@ -455,6 +455,15 @@ async def test_a_pause_behind_the_monitors_back_is_noticed_in_the_very_next_tick
     assert [found.action for found in view.experiments["offers"].decisions] == await actions(store)
 
 
+async def test_what_somebody_else_decided_is_shown_after_the_next_tick(store: Store) -> None:
+    site = Site(steady(END))
+    made = monitor(store, site)
+    await pass_time(made, site, BAD)
+    await command(store, site, "pause")
+    (shown,) = (await made.tick()).experiments["offers"].decisions
+    assert (shown.action, shown.actor) == ("pause", "ann")
+
+
 async def test_a_rollback_by_hand_is_carried_out(store: Store) -> None:
     site = Site(steady(END))
     made = monitor(store, site)

@@ -398,6 +398,27 @@ def test_a_mismatch_holds_until_a_person_acknowledges_it_and_judging_begins_anew
     assert case.book.standings["new"].begun == NOW
 
 
+@pytest.mark.parametrize(("state", "verb"), [(State.HOLD, "resume"), (State.ROLLED_BACK, "rearm")])
+def test_beginning_anew_forgets_what_was_found_about_this_treatment_only(
+    state: State, verb: str
+) -> None:
+    both = ("new", "newer")
+    judgement = rolled_back().decisions[0].judgements
+    book = Book(
+        standings={name: Standing(state=state) for name in both},
+        judgements=dict.fromkeys(both, judgement),
+        holds=dict.fromkeys(both, (MISMATCHED,)),
+        mismatched=both,
+    )
+    case = Case(three_variants(NOW), deliberation(experiment=THREE), book)
+    case.tell("new", command(NOW, verb))
+    assert (case.book.judgements, case.book.holds, case.book.mismatched) == (
+        {"newer": judgement},
+        {"newer": (MISMATCHED,)},
+        ("newer",),
+    )
+
+
 def test_a_mismatch_does_not_mask_harm() -> None:
     world = steady(NOW)
     world.arrive("new", START, NOW, pane(5, errors=3, latency_ms=20, labelled=3))

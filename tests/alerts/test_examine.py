@@ -66,6 +66,12 @@ def test_a_look_waits_until_everything_before_it_has_arrived(watermark: int, loo
     assert len(at_edges(Book(), steady(NOW).snapshot(watermark), ERRORS)) == looks
 
 
+def test_looks_happen_at_whole_minutes_whenever_the_data_begins() -> None:
+    world = World().arrive("new", START + 30_000, NOW, pane(1))
+    found = at_edges(Book(), world.snapshot(START + 2 * MINUTE))
+    assert [edge.at for edge in found] == [START + MINUTE, START + 2 * MINUTE]
+
+
 def test_looks_are_as_frequent_as_the_most_frequent_guardrail_without_labels() -> None:
     often = Guardrail(metric="error_rate", window=Duration(30_000), every=Duration(10_000), max=1)
     odd = Guardrail(metric="error_rate", window=Duration(30_000), every=Duration(90_000), max=1)
