@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.sanity import assert_sane
 
 from metrics import uncertainty, value
 from metrics.confusion import Cell, Cells, Confusion
@@ -368,17 +369,3 @@ def test_a_weight_too_large_for_a_float_makes_nothing_infinite_or_not_a_number(
 
 def test_business_values_too_far_apart_for_a_float_have_no_difference() -> None:
     assert difference(Estimate(1.7e308, 1.0), Estimate(-1.7e308, 1.0)) is None
-
-
-def assert_sane(estimate: Estimate | None) -> None:
-    if estimate is None:
-        return
-    assert math.isfinite(estimate.value)
-    if estimate.variance is not None:
-        assert math.isfinite(estimate.variance)
-        assert estimate.variance >= 0
-    apart = difference(estimate, Estimate(0.0, 0.0))
-    assert apart is not None
-    for bound in (apart.lower, apart.upper):
-        assert bound is None or math.isfinite(bound)
-    assert (apart.lower is None) == (not estimate.variance)

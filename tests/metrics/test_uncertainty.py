@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.sanity import assert_sane
 
 from metrics import uncertainty, value
 from metrics.confusion import Cell, Confusion
@@ -292,17 +293,3 @@ def test_no_count_makes_an_estimate_infinite_or_not_a_number(
 def test_no_latency_makes_a_mean_infinite_or_not_a_number(n: int, slow: int, latency: int) -> None:
     slow = min(slow, n)
     assert_sane(uncertainty.mean_latency_ms(Moments(n, slow * latency, slow * latency**2)))
-
-
-def assert_sane(estimate: Estimate | None) -> None:
-    if estimate is None:
-        return
-    assert math.isfinite(estimate.value)
-    if estimate.variance is not None:
-        assert math.isfinite(estimate.variance)
-        assert estimate.variance >= 0
-    apart = difference(estimate, Estimate(0.0, 0.0))
-    assert apart is not None
-    for bound in (apart.lower, apart.upper):
-        assert bound is None or math.isfinite(bound)
-    assert (apart.lower is None) == (not estimate.variance)
