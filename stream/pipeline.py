@@ -18,6 +18,7 @@ from stream.batch import Batch, BatchReport, DeadLetter
 from stream.commit import Work
 from stream.ending import finish
 from stream.events import Event
+from stream.fold import MAX_ROWS
 from stream.join import Joiner
 from stream.queues import EXPIRE, Queue
 from stream.screen import Screening, SpecTable, screen
@@ -26,7 +27,7 @@ from stream.sources import Decoder
 from stream.store import Command, ConflictError, Session, Store
 
 
-MAX_RECORDS = 20_000
+MAX_RECORDS = min(20_000, MAX_ROWS)
 """Records that one commit takes; a larger fetch is committed in parts."""
 
 MAX_CONFLICTS = 20
