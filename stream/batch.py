@@ -26,7 +26,9 @@ class Batch:
     arrivals: Sequence[int] = ()
     """Epoch milliseconds, the broker's timestamp of each record."""
     values: Sequence[bytes] = ()
+    keys: Sequence[bytes | None] | None = None
     headers: Sequence[Headers] | None = None
+    """None where no record has any."""
     events: Sequence[Event] | None = None
     """The decoded values, where the source had to decode them anyway."""
     complete_to: int | None = None
@@ -48,6 +50,7 @@ class Batch:
             self.offsets[start:stop],
             self.arrivals[start:stop],
             self.values[start:stop],
+            None if self.keys is None else self.keys[start:stop],
             None if self.headers is None else self.headers[start:stop],
             None if self.events is None else self.events[start:stop],
             self.complete_to if last else None,
@@ -64,6 +67,8 @@ class DeadLetter(NamedTuple):
     partition: int
     offset: int
     value: bytes
+    key: bytes | None = None
+    headers: Headers = {}
 
 
 @dataclass(slots=True)

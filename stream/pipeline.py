@@ -265,6 +265,8 @@ def _letters(prepared: _Prepared) -> list[DeadLetter]:
             batch.shard,
             batch.offsets[index],
             batch.values[index],
+            batch.keys[index] if batch.keys else None,
+            batch.headers[index] if batch.headers else {},
         )
         for index, rejected in prepared.screening.rejected
     ]
