@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from stream.events import Event
 
 
 Headers = Mapping[str, bytes]
+
+NO_HEADERS: Headers = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class DeadLetter(NamedTuple):
     offset: int
     value: bytes
     key: bytes | None = None
-    headers: Headers = {}
+    headers: Headers = NO_HEADERS
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from metrics.experiment import MINUTE, Experiment
 from metrics.layout import Meta
-from stream.batch import Batch, BatchReport, DeadLetter
+from stream.batch import NO_HEADERS, Batch, BatchReport, DeadLetter
 from stream.commit import Work
 from stream.ending import finish
 from stream.events import Event
@@ -266,7 +266,7 @@ def _letters(prepared: _Prepared) -> list[DeadLetter]:
             batch.offsets[index],
             batch.values[index],
             batch.keys[index] if batch.keys else None,
-            batch.headers[index] if batch.headers else {},
+            batch.headers[index] if batch.headers else NO_HEADERS,
         )
         for index, rejected in prepared.screening.rejected
     ]
