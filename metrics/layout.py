@@ -137,6 +137,11 @@ def shards_key(deployment: str) -> str:
     return f"{{{deployment}}}:shards"
 
 
+def partitions_key(deployment: str) -> str:
+    """String: how many partitions the topics have."""
+    return f"{{{deployment}}}:partitions"
+
+
 def decode_meta(packed: bytes | None) -> Meta:
     """The stored `Meta`; an empty one where nothing is stored."""
     return msgspec.json.decode(packed, type=Meta) if packed else Meta()

@@ -85,5 +85,9 @@ class BatchReport:
     conflicts: int = 0
     trimmed: int = 0
     """Records that had been counted before."""
+    backlog: bool = False
+    """More is due than was swept."""
+    clocks: Mapping[str, int] = field(default_factory=dict)
+    """By topic: no record with an earlier arrival will be counted."""
     rewind: dict[str, int] | None = None
     """The store is behind this batch: nothing was counted; continue each topic from these offsets."""

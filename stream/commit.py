@@ -140,12 +140,15 @@ class Work:
             if queue.moves_to and harvest is not None and harvest.digests:
                 self.grown[queue.moves_to] = harvest.arrivals, harvest.digests
 
-    def note_progress(self, queues: Sequence[Queue]) -> None:
-        """Record how far queues are done, and up to which arrival each experiment's labels are final."""
+    def note_progress(self, queues: Sequence[Queue], told: int | None) -> None:
+        """Record how far queues are done, and up to which arrival each experiment's labels are final.
+
+        `told`: so far labels are known (see `Queue.limit`).
+        """
         meta = self.meta
         for queue in queues:
             harvest = self.harvests.get(queue.name)
-            limit = queue.limit(meta.watermark, meta.last_outcome)
+            limit = queue.limit(meta.watermark, told)
             if harvest is None or limit is None:
                 continue
             meta.cursors[queue.name] = harvest.cursor

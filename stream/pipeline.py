@@ -6,18 +6,19 @@ worker that wakes up, a reply that got lost), an event is counted once or not ye
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from metrics.experiment import MINUTE, Experiment
-from metrics.layout import Meta
+from metrics.layout import Meta, Position
 from stream.batch import NO_HEADERS, Batch, BatchReport, DeadLetter
 from stream.commit import Work
 from stream.ending import finish
 from stream.events import Event
+from stream.fleet import FleetClock
 from stream.fold import MAX_ROWS
 from stream.join import Joiner
 from stream.queues import EXPIRE, Queue
@@ -77,25 +78,31 @@ class ShardPipeline:
         self._topics, self._early_for = topics, early_for
         self._shard = Shard(store, shard, SpecTable(experiments), early_for)
 
-    async def positions(self) -> dict[str, int]:
-        """The stored position of each topic; empty when nothing was ever counted."""
+    async def stored(self) -> Mapping[str, Position]:
+        """How far each topic has been counted; empty when nothing ever was."""
         async with self._shard.session() as session:
             meta, _ = await session.begin()
-        return {topic: position.offset for topic, position in meta.positions.items()}
+        return meta.positions
 
-    async def process(self, batch: Batch) -> BatchReport:
+    def learn(self, fleet: FleetClock) -> None:
+        """Take in how far the deployment's other shards are."""
+        self._shard.fleet = fleet
+
+    async def process(self, batch: Batch, *, drain: bool = True) -> BatchReport:
         """Count one batch exactly once, and everything that it made due.
 
-        Raises StoreUnavailableError (then call again with the same batch) and ShardContestedError.
+        Without `drain` one commit's sweep has to do: where more is due the report says so, and the next
+        call goes on. Raises StoreUnavailableError (then call again with the same batch) and
+        ShardContestedError.
         """
         report = BatchReport()
         for start in range(0, max(len(batch), 1), MAX_RECORDS):
-            await self._count(batch.part(start, start + MAX_RECORDS), report)
+            await self._count(batch.part(start, start + MAX_RECORDS), report, drain=drain)
             if report.rewind is not None:
                 break
         return report
 
-    async def _count(self, batch: Batch, report: BatchReport) -> None:
+    async def _count(self, batch: Batch, report: BatchReport, *, drain: bool) -> None:
         events = batch.events
         if events is None:
             events = self._decoder.decode(batch.topic, batch.values, batch.headers)
@@ -104,9 +111,9 @@ class ShardPipeline:
         if letters:
             # Before the commit: a record may be kept twice there, but is never lost.
             await self._dead_letters.send(letters)
-        start, backlog = 0, True
+        start, more = 0, True
         reuse_at: int | None = None
-        while start < len(batch) or backlog:
+        while start < len(batch) or more:
             try:
                 work = await self._step(prepared, start, report, reuse_at=reuse_at)
             except ConflictError:
@@ -120,9 +127,10 @@ class ShardPipeline:
             except _RefusedError:
                 return
             report.trimmed += work.start - start
-            backlog = work.backlog
+            report.backlog, more = work.backlog, drain and work.backlog
+            report.clocks = {topic: at.arrival for topic, at in work.meta.positions.items()}
             # An id came again when it should have been forgotten: sweep up to there, then go on.
-            stuck = work.stop == start and not work.swept and not backlog
+            stuck = work.stop == start and not work.swept and not work.backlog
             start, reuse_at = work.stop, start if stuck else None
 
     def _prepare(self, batch: Batch, events: Sequence[Event], floor: int) -> _Prepared:
@@ -197,7 +205,7 @@ class ShardPipeline:
         """Take from the queues what the new watermark makes due, and read what is stored of it."""
         meta = work.meta
         for queue in self._shard.queues:
-            harvest = self._shard.heads.harvest(queue, meta)
+            harvest = self._shard.heads.harvest(queue, meta, self._shard.told(meta))
             if harvest is not None:
                 work.harvests[queue.name] = harvest
         wanted = [queue for queue in self._shard.queues if self._needs_rows(queue, work)]
@@ -213,7 +221,7 @@ class ShardPipeline:
             ]
         work.take_expired(self._early_for)
         work.append(self._shard.queues)
-        work.note_progress(self._shard.queues)
+        work.note_progress(self._shard.queues, self._shard.told(meta))
 
     def _needs_rows(self, queue: Queue, work: Work) -> bool:
         harvest = work.harvests.get(queue.name)
@@ -226,7 +234,7 @@ class ShardPipeline:
         """Fold, and commit everything."""
         tallies = work.tally()
         writes = work.writes(self._shard.keys, self._shard.queues)
-        writes += self._shard.ledgers.prune(prunable, work.meta.watermark)
+        writes += self._shard.ledgers.prune(prunable, self._shard.needless_before(work.meta))
         await self._shard.commit(
             session, work.meta, work.deltas(self._shard.specs), writes, tallies
         )

@@ -41,14 +41,17 @@ class Queue:
         """What is swept from here is forgotten for good."""
         return self.spec is not None and self.moves_to is None
 
-    def limit(self, watermark: int | None, last_outcome: int | None) -> int | None:
-        """Ids that arrived before this are due, None while nothing can be."""
+    def limit(self, watermark: int | None, told: int | None) -> int | None:
+        """Ids that arrived before this are due, None while nothing can be.
+
+        `told`: the latest time of any outcome, so far labels are known.
+        """
         if watermark is None:
             return None
         if self.awaits_labels:
-            if last_outcome is None:
+            if told is None:
                 return None
-            watermark = min(watermark, last_outcome + self.grace)
+            watermark = min(watermark, told + self.grace)
         return watermark - self.delay
 
 
@@ -99,9 +102,9 @@ class Heads:
             self._chunks[queue.name] = [Chunk.unpack(chunk) for chunk in chunks]
             self._whole[queue.name] = len(chunks) < HEAD_CHUNKS
 
-    def harvest(self, queue: Queue, meta: Meta) -> Harvest | None:
-        """What is due in `queue`, None while nothing can be."""
-        limit = queue.limit(meta.watermark, meta.last_outcome)
+    def harvest(self, queue: Queue, meta: Meta, told: int | None) -> Harvest | None:
+        """What is due in `queue`, None while nothing can be; `told` as in `Queue.limit`."""
+        limit = queue.limit(meta.watermark, told)
         if limit is None:
             return None
         cursor = meta.cursors.get(queue.name, 0)

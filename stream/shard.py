@@ -5,11 +5,17 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from metrics.experiment import HOUR
 from metrics.layout import Keys, Meta
+from stream.fleet import FleetClock
 from stream.ledgers import Deltas, LedgerCache
 from stream.queues import Heads, queues_of
 from stream.screen import SpecTable
 from stream.store import Command, Session, Store
+
+
+MAX_AHEAD = 6 * HOUR
+"""How far panes may outlive their time for the sake of a shard that is behind."""
 
 
 class Shard:
@@ -23,7 +29,21 @@ class Shard:
         self.ledgers = LedgerCache(self.keys)
         self.new_lineage = True
         """A worker that starts, or goes back, cannot know what readers have seen of a lost commit."""
+        self.fleet = FleetClock()
         self._latest = ""
+
+    def told(self, meta: Meta) -> int | None:
+        """The latest time of an outcome anywhere: one shard may have none for hours and miss none."""
+        told = [at for at in (meta.last_outcome, self.fleet.last_outcome) if at is not None]
+        return max(told, default=None)
+
+    def needless_before(self, meta: Meta) -> int | None:
+        """The watermark to delete panes by: the fleet's, as long as this shard is not far ahead of it.
+
+        Windows end at the fleet's watermark: what they need must be there in every shard.
+        """
+        own, fleet = meta.watermark, self.fleet.watermark
+        return own if own is None or fleet is None else min(own, max(fleet, own - MAX_AHEAD))
 
     def session(self) -> AbstractAsyncContextManager[Session]:
         """A session on this shard; see `Store.session`."""

@@ -58,7 +58,8 @@ class Dying:
                 self._store.calm()
                 self.crashes += 1
                 self._worker = pipeline(self._store)
-                at = (await self._worker.positions()).get(TOPIC, 0)
+                stored = (await self._worker.stored()).get(TOPIC)
+                at = stored.offset if stored else 0
                 if (
                     rnd.random() < 0.5
                 ):  # the broker's own offset was committed earlier, or not at all

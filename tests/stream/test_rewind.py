@@ -299,7 +299,7 @@ async def test_a_shard_is_found_again_after_the_list_of_shards_was_lost(
 
 async def test_positions_are_those_of_the_store(store: HookedStore) -> None:
     topic, worker = Topic.of(Generator(5, reuse=False).records(30), holes=4), pipeline(store)
-    assert await worker.positions() == {}
+    assert await worker.stored() == {}
     await worker.process(topic.batch(0, 10))
-    assert await worker.positions() == {TOPIC: topic.offsets[10]}
+    assert (await worker.stored())[TOPIC].offset == topic.offsets[10]
     assert await store.client.exists(Keys(store.deployment, 0).meta)

@@ -110,7 +110,8 @@ def pipeline(
 async def consume(worker: ShardPipeline, topic: Topic, sizes: Iterator[int]) -> list[BatchReport]:
     """Read one topic from the stored position to its end, going back where the worker says so."""
     reports = []
-    at = (await worker.positions()).get(topic.name, 0)
+    stored = (await worker.stored()).get(topic.name)
+    at = stored.offset if stored else 0
     while at < topic.end:
         batch = topic.batch(at, next(sizes), worker._shard.keys.shard)
         reports.append(await worker.process(batch))
