@@ -1,15 +1,12 @@
-"""The HTTP server: metrics, health and the read-only API. This module does I/O (HTTP)."""
+"""The monitor's HTTP server: metrics, health and the read-only API. This module does I/O (HTTP)."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
 from aiohttp import web
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
 
 from abmonitor.document import experiment
+from abmonitor.http import Ready, as_json, base_application
 from abmonitor.monitor import View
 from abmonitor.telemetry import registry
 
@@ -19,90 +16,25 @@ class Served:
     """What the routes look at."""
 
     view: Callable[[], View]
-    ready: Callable[[], str | None]
 
 
 SERVED = web.AppKey("served", Served)
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-
-def application(view: Callable[[], View], ready: Callable[[], str | None]) -> web.Application:
+def application(view: Callable[[], View], ready: Ready) -> web.Application:
     """The application; `ready` says why the monitor is not ready, None when it is."""
-    app = web.Application(middlewares=[_errors_as_json])
-    app[SERVED] = Served(view, ready)
-    exposed = registry(view)
-
-    async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = _encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(exposed), headers={"Content-Type": content_type})
-
-    app.router.add_get("/metrics", metrics)
-    app.router.add_get("/healthz", _healthz)
-    app.router.add_get("/readyz", _readyz)
+    app = base_application(registry(view), ready)
+    app[SERVED] = Served(view)
     app.router.add_get("/api/v1/experiments", _experiments)
     app.router.add_get("/api/v1/experiments/{name}", _experiment)
     return app
 
 
-@asynccontextmanager
-async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
-    """Serve `app` while the context lasts; gives the port, which is a free one for 0.
-
-    Raises OSError when the port is taken.
-    """
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
-
-
-def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
-    """How to write metrics for a client, and the content type of that."""
-    try:
-        return choose_encoder(accept)
-    except (TypeError, ValueError):  # a version that is none
-        return choose_encoder("")
-
-
-def _json(document: object, status: int = 200) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(document), status=status, content_type="application/json"
-    )
-
-
-@web.middleware
-async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every refusal is a JSON document that says what was expected."""
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        answer = _json({"error": f"{request.method} {request.path}: {error.reason}"}, error.status)
-        if "Allow" in error.headers:
-            answer.headers["Allow"] = error.headers["Allow"]
-        return answer
-
-
-async def _healthz(_: web.Request) -> web.Response:
-    """The event loop turns."""
-    return _json({"status": "ok"})
-
-
-async def _readyz(request: web.Request) -> web.Response:
-    """The store is read and judged."""
-    problem = request.app[SERVED].ready()
-    if problem is None:
-        return _json({"status": "ready"})
-    return _json({"status": "not ready", "reason": problem}, 503)
-
-
 async def _experiments(request: web.Request) -> web.Response:
     view = request.app[SERVED].view()
-    return _json({"as_of": view.as_of, "experiments": [_short(view, n) for n in view.experiments]})
+    return as_json(
+        {"as_of": view.as_of, "experiments": [_short(view, n) for n in view.experiments]}
+    )
 
 
 def _short(view: View, name: str) -> dict[str, object]:
@@ -126,5 +58,5 @@ async def _experiment(request: web.Request) -> web.Response:
     found = view.experiments.get(name)
     if found is None:
         known = ", ".join(view.experiments)
-        return _json({"error": f"no experiment {name!r}; there are: {known}"}, 404)
-    return _json({"name": name, **experiment(found)})
+        return as_json({"error": f"no experiment {name!r}; there are: {known}"}, 404)
+    return as_json({"name": name, **experiment(found)})

@@ -1,14 +1,16 @@
 """The settings of a deployment (file system): option types of all packages, read and checked."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from abmonitor.connections import DEFAULT_REDIS, KafkaSettings, Topic
 from abmonitor.convert import (
     Check,
     Parser,
@@ -19,7 +21,10 @@ from abmonitor.convert import (
     schema,
     shown,
 )
-from abmonitor.yaml_source import Document, KeyPath, Mistake, Position, read
+from abmonitor.folder import join, read_all
+from abmonitor.secret import Secret
+from abmonitor.worker_settings import WorkerSettings
+from abmonitor.yaml_source import Mistake
 from alerts.guardrails import Guardrail
 from alerts.health import HoldOptions
 from metrics.catalogue import CATALOGUE
@@ -29,7 +34,6 @@ from stream.sources import SourceOptions
 
 
 TEN_SECONDS = 10_000
-Topic = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 LONGEST = 10 * 365 * DAY
 """No duration may be longer, so that no sum of times overflows anywhere."""
 
@@ -42,52 +46,6 @@ class SettingsError(Exception):
         found = {(m.file, m.line, m.column, m.message): m for m in reversed(mistakes)}
         self.mistakes = tuple(found[key] for key in sorted(found))
         super().__init__("\n".join(map(str, self.mistakes)))
-
-
-class SecretError(Exception):
-    """A secret or an address is not where the settings say; never contains its value."""
-
-
-class Secret(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where an address or a secret is found: never in the settings, and read only when needed."""
-
-    env: str | None = None
-    file: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.env is None) == (self.file is None):
-            raise ValueError("expected one of env and file")
-
-    @classmethod
-    def parse(cls, data: object) -> Self:
-        """Read `{env: NAME}` or `{file: path}`; raises ValueError that does not repeat `data`."""
-        if isinstance(data, dict) and len(data) == 1:
-            ((source, name),) = data.items()
-            if source in {"env", "file"} and isinstance(name, str) and name.isprintable() and name:
-                return cls(**{source: name})
-        raise ValueError(
-            "expected {env: NAME} or {file: path}: "
-            "addresses and secrets come from the environment or from files, never from settings"
-        )
-
-    def resolve(self, environ: Mapping[str, str]) -> str:
-        """Look the value up; a file is read again each time, so that it can be rotated.
-
-        A relative path starts at the working directory; white space around a file's text is cut.
-        Raises SecretError that names the variable or the file.
-        """
-        if self.file is None:
-            value, source = environ.get(self.env or "", ""), f"the environment variable {self.env}"
-        else:
-            source = f"the file {self.file}"
-            try:
-                value = Path(self.file).read_text("utf-8").strip()
-            except (OSError, ValueError) as error:
-                why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-                raise SecretError(f"cannot read {source}: {why}") from None
-        if not value:
-            raise SecretError(f"{source} is not set or empty")
-        return value
 
 
 class OnBreach(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,9 +86,21 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sources: dict[Topic, SourceOptions] = {}
     early_for: Duration = Duration(10 * MINUTE)
     """How long an outcome that came before its prediction waits."""
-    redis: Secret | None = None
+    redis: Secret = DEFAULT_REDIS
     """The address of the store."""
+    kafka: KafkaSettings = KafkaSettings()
+    worker: WorkerSettings = WorkerSettings()
     brake: Brake = Brake()
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that events come in."""
+        return tuple(self.sources) or ("predictions", "outcomes")
+
+    @property
+    def group(self) -> str:
+        """The workers' consumer group."""
+        return self.kafka.group or f"abmonitor-{self.deployment}"
 
 
 def load(path: Path) -> Settings:
@@ -139,25 +109,13 @@ def load(path: Path) -> Settings:
     In a folder, experiments are strung together in the order of file names; every other key may
     stand in one file only. Raises SettingsError with all mistakes at once.
     """
-    documents: list[Document] = []
-    mistakes: list[Mistake] = []
-    files = _files(path, mistakes)
-    for file in files:
-        document, found = read(file)
-        mistakes += found
-        if document is None:
-            continue
-        if isinstance(document.data, dict):
-            documents.append(document)
-        else:
-            mistakes.append(document.mistake((), "expected a mapping with `experiments`"))
+    documents, mistakes, whole = read_all(path)
     if not documents:
         raise SettingsError(mistakes)
-    joined = _join(documents, mistakes) if path.is_dir() else documents[0]
+    joined = join(documents, mistakes) if path.is_dir() else documents[0]
     settings, found = convert(joined, Settings, PARSERS, CHECKS)
     # What seems to be missing at the top may stand in a file that could not be read.
-    unread = len(documents) < len(files)
-    mistakes += [each for each in found if each.path or not unread]
+    mistakes += [each for each in found if each.path or whole]
     if settings is None or mistakes:
         raise SettingsError(mistakes)
     return settings
@@ -183,57 +141,6 @@ def json_schema() -> dict[str, Any]:
     result = schema(Settings, {Duration: duration, Secret: secret})
     result["$defs"]["Guardrail"]["properties"]["metric"]["enum"] = list(CATALOGUE)
     return result
-
-
-def _files(path: Path, mistakes: list[Mistake]) -> list[Path]:
-    try:
-        if not path.is_dir():
-            return [path]
-        # Kubernetes mounts a ConfigMap with hidden folders beside the files.
-        named = [file for file in path.iterdir() if file.suffix in {".yaml", ".yml"}]
-        files = [file for file in named if not file.name.startswith(".") and not file.is_dir()]
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        mistakes.append(Position(str(path)).mistake(f"cannot read the folder: {why}"))
-        return []
-    if not files:
-        mistakes.append(Position(str(path)).mistake("no *.yaml or *.yml file in this folder"))
-    return sorted(files, key=lambda file: file.name)
-
-
-def _join(documents: list[Document], mistakes: list[Mistake]) -> Document:
-    """One document of the mappings in several files."""
-    data: dict[str, Any] = {}
-    values: dict[KeyPath, Position] = {(): documents[0].values[()]}
-    keys: dict[KeyPath, Position] = {}
-    for document in documents:
-        taken: dict[str, int] = {}
-        for key, value in document.data.items():  # type: ignore[attr-defined] # load() made sure
-            if key not in data:
-                data[key], taken[key] = value, 0
-            elif key == "experiments" and isinstance(value, list) and isinstance(data[key], list):
-                taken[key] = len(data[key])
-                data[key] = data[key] + value
-            else:
-                wrong = f"{key!r} was given already in {keys[key,]}"
-                if key == "experiments":
-                    wrong = f"expected lists here and in {keys[key,]}"
-                mistakes.append(document.mistake((key,), wrong, at_key=True))
-        for source, target in ((document.values, values), (document.keys, keys)):
-            target.update(_shifted(source, taken))
-    return Document(data, values, keys)
-
-
-def _shifted(
-    positions: Mapping[KeyPath, Position], taken: Mapping[str, int]
-) -> Iterator[tuple[KeyPath, Position]]:
-    """Positions below the keys that were taken, their list indices moved up."""
-    for path, position in positions.items():
-        match path:
-            case (str(key), int(index), *rest) if key in taken:
-                yield (key, index + taken[key], *rest), position
-            case (str(key), *_) if taken.get(key) == 0:
-                yield path, position
 
 
 def _duration(data: object) -> Duration:
@@ -264,6 +171,13 @@ def _repeated(items: tuple[Any, ...], where: str, field: str) -> Iterator[Proble
 
 def _experiment_names(settings: Settings) -> Iterator[Problem]:
     yield from _repeated(settings.experiments, "experiments", "name")
+
+
+def _worker(settings: Settings) -> Iterator[Problem]:
+    with suppress(UnknownFieldError):  # told already
+        shortest = min(experiment.labels.wait for experiment in settings.experiments)
+        for field, message in settings.worker.problems(shortest):
+            yield ("worker", field), message
 
 
 def _variants(experiment: Experiment) -> Iterator[Problem]:
@@ -330,12 +244,18 @@ def _brake(brake: Brake) -> Iterator[Problem]:
         yield ("within",), f"expected a time above 0, got {brake.within}"
 
 
+def _kafka(kafka: KafkaSettings) -> Iterator[Problem]:
+    for field, message in kafka.problems():
+        yield (field,), message
+
+
 PARSERS: dict[type, Parser] = {Duration: _duration, Secret: Secret.parse}
 CHECKS: dict[type, tuple[Check, ...]] = {
-    Settings: (_experiment_names,),
+    Settings: (_experiment_names, _worker),
     ExperimentSettings: (_variants, _profitability, _windows, _guardrails),
     Labels: (_horizon, _cohort),
     OnBreach: (_breach,),
     Brake: (_brake,),
+    KafkaSettings: (_kafka,),
     SourceOptions: (_source,),
 }

@@ -83,6 +83,10 @@ class BatchReport:
     rejected:<reason>."""
     commits: int = 0
     conflicts: int = 0
+    commit_seconds: list[float] = field(default_factory=list)
+    """How long each commit took."""
+    seconds: float = 0.0
+    """How long all of it took."""
     trimmed: int = 0
     """Records that had been counted before."""
     backlog: bool = False

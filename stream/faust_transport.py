@@ -18,6 +18,7 @@ What follows from that:
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ from stream.batch import Batch, Headers
 from stream.brokers import Brokers
 from stream.fetch import Bounds, Fetch, LogUnavailableError, NotOursError, Reach
 
+
+LOGGER = logging.getLogger("faust.abmonitor")
+"""Of faust's services: what they say on each start and stop is theirs, not ours."""
 
 MAX_RECORDS = 20_000
 """Records of one poll over all partitions."""
@@ -83,6 +87,8 @@ class _Track:
 
 class FetchThread(driver.AIOKafkaConsumerThread):
     """The thread that reads. Methods that begin with an underscore run in it."""
+
+    logger = LOGGER
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -263,6 +269,7 @@ def arrivals(timestamps: list[int], now: int) -> list[int]:
 class FetchConsumer(driver.Consumer):
     """faust's consumer, over the thread above."""
 
+    logger = LOGGER
     _thread: FetchThread
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -307,6 +314,8 @@ class FetchConsumer(driver.Consumer):
 
 class FetchProducer(driver.Producer):
     """faust always starts a producer; nothing is sent through it, but it has to be let in."""
+
+    logger = LOGGER
 
     def _settings_default(self) -> Mapping[str, Any]:
         return {**_reading(self.transport).brokers.aiokafka(), "client_id": "abmonitor"}

@@ -8,7 +8,13 @@ from typing import Any
 import faust
 from faust.types import TP
 
-from stream.faust_transport import FetchConsumer, FetchThread, FetchTransport, Reading
+from stream.faust_transport import (
+    LOGGER,
+    FetchConsumer,
+    FetchThread,
+    FetchTransport,
+    Reading,
+)
 from stream.fetch import Bounds, Fetch, NotOursError, Reach
 from stream.intake import ShardIntake
 
@@ -146,6 +152,8 @@ class Member:
 
 class _App(faust.App):
     """faust's app, without what we have no use for."""
+
+    logger = LOGGER
 
     def _create_directories(self) -> None:
         """Make none: there are no tables."""

@@ -132,6 +132,7 @@ class ShardIntake:
                 while not self._is_broken():
                     await self._step()
                     failures = 0
+                    _heed_cancellation()
             except StoreUnavailableError as error:
                 failures = await self._pause(IntakeState.STORE_AWAY, error, failures)
             except LogUnavailableError as error:
@@ -248,6 +249,16 @@ class ShardIntake:
             lane.queue.popleft()
             if len(lane.queue) == self._options.depth - 1:
                 self._log.hold(topic, self.shard, held=False)
+
+
+def _heed_cancellation() -> None:
+    """End where the task was cancelled and nobody noticed.
+
+    Under Python 3.11 the time-outs of redis-py (`asyncio.wait_for`) may swallow a cancellation.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _cut(topic: str, shard: int, counted: int, found: Bounds) -> str:

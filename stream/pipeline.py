@@ -8,6 +8,7 @@ worker that wakes up, a reply that got lost), an event is counted once or not ye
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Protocol
 
 import numpy as np
@@ -95,11 +96,12 @@ class ShardPipeline:
         call goes on. Raises StoreUnavailableError (then call again with the same batch) and
         ShardContestedError.
         """
-        report = BatchReport()
+        report, started = BatchReport(), perf_counter()
         for start in range(0, max(len(batch), 1), MAX_RECORDS):
             await self._count(batch.part(start, start + MAX_RECORDS), report, drain=drain)
             if report.rewind is not None:
                 break
+        report.seconds = perf_counter() - started
         return report
 
     async def _count(self, batch: Batch, report: BatchReport, *, drain: bool) -> None:
@@ -235,9 +237,10 @@ class ShardPipeline:
         tallies = work.tally()
         writes = work.writes(self._shard.keys, self._shard.queues)
         writes += self._shard.ledgers.prune(prunable, self._shard.needless_before(work.meta))
-        await self._shard.commit(
+        took = await self._shard.commit(
             session, work.meta, work.deltas(self._shard.specs), writes, tallies
         )
+        report.commit_seconds.append(took)
         self._shard.heads.committed(work.harvests, work.grown)
         report.commits += 1
         for result, count in tallies.items():

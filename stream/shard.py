@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from time import perf_counter
 from typing import Any
 
 from metrics.experiment import HOUR
@@ -64,8 +65,11 @@ class Shard:
         deltas: Deltas,
         writes: list[Command],
         tallies: Mapping[str, int],
-    ) -> None:
-        """Add `deltas` to the stored ledgers, and write them with `writes` and the new meta."""
+    ) -> float:
+        """Add `deltas` to the stored ledgers, and write them with `writes` and the new meta.
+
+        Returns the seconds that the writing took.
+        """
         missing = self.ledgers.missing(deltas)
         self.ledgers.learn(missing, await session.read(*self.ledgers.reads(missing)))
         values = self.ledgers.updated(deltas)
@@ -75,6 +79,9 @@ class Shard:
             meta.lineage = uuid.uuid4().hex
             await self.store.register(self.keys.shard)
         meta.seq, meta.commit = meta.seq + 1, uuid.uuid4().hex
+        started = perf_counter()
         await session.commit(meta, [*writes, *self.ledgers.writes(values, meta.seq)])
+        took = perf_counter() - started
         self._latest, self.new_lineage = meta.commit, False
         self.ledgers.committed(values)
+        return took

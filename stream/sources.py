@@ -1,7 +1,8 @@
 """Sources: how the fields of an existing topic map onto predictions and outcomes.
 
 Flat records decode straight into an event. A mapped record decodes into a struct made to measure, which
-has just the paths that the mapping names, so that nothing else of the record is looked at.
+has just the paths that the mapping names, so that nothing else of the record is looked at. What is wrapped
+in a CloudEvent is taken out first.
 """
 
 import math
@@ -13,6 +14,7 @@ from typing import Any, Literal, get_type_hints
 import msgspec
 
 from stream.batch import Headers
+from stream.cloudevents import Content, opened
 from stream.events import Event, Outcome, Prediction, Rejected, rejection
 
 
@@ -87,7 +89,7 @@ class SourceOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         kind = Prediction | Outcome if self.type is None else _KINDS[self.type]
         return msgspec.json.Decoder(kind).decode
 
-    def mapped(self) -> "Callable[[bytes, Headers], Event] | None":
+    def mapped(self) -> "_Mapped | None":
         """A function from a record's value and headers to an event, None where nothing is mapped."""
         if not self.fields or self.type is None:
             return None
@@ -105,6 +107,8 @@ class _Mapped:
         own = {name: FieldOptions(path=name) for name in kind.__struct_fields__}
         fields = {**own, **options}
         paths = {name: given.path for name, given in fields.items() if given.path is not None}
+        self.whole = any(path.partition(".")[0] == "data" for path in paths.values())
+        """It names `data`, so of a CloudEvent it means the envelope."""
         self._decode = msgspec.json.Decoder(_struct_of(list(paths.values()))).decode
         self._paths = [(name, attrgetter(_attribute(path))) for name, path in paths.items()]
         self._headers = [
@@ -147,8 +151,8 @@ class _Mapped:
             if item is not None and item is not msgspec.UNSET:
                 found[name] = item
         for name, header in self._headers:
-            if header in headers:
-                found[name] = headers[header].decode()
+            if (text := headers.get(header)) is not None:
+                found[name] = text.decode()
         return found
 
     def _meant(self, name: str, item: Any) -> Any:
@@ -207,34 +211,89 @@ def _struct_of(paths: Sequence[str]) -> type[msgspec.Struct]:
     return msgspec.defstruct("Record", fields)
 
 
+class _Reader:
+    """Decodes the records of one topic, whatever they are wrapped in."""
+
+    def __init__(self, options: SourceOptions) -> None:
+        self.flat: Callable[[Any], Event] | None = options.flat()
+        """The quick way, for values that are an event as they are; raises what msgspec raises."""
+        self._mapped = options.mapped()
+        self._any = options.type is None
+
+    @property
+    def vague(self) -> bool:
+        """Nobody said which kind of event the mapped fields are of."""
+        return self.flat is None and self._mapped is None
+
+    def read(self, value: bytes | None, headers: Headers) -> Event:
+        """The event that a record stands for."""
+        if value is None:
+            return Rejected("empty", "the record has no value; a deletion (tombstone) is no event")
+        try:
+            content = opened(value, headers)
+            if content is None:
+                return self._plain(value, headers)
+            return content if isinstance(content, Rejected) else self._inside(value, content)
+        except (ValueError, OverflowError, RecursionError) as error:
+            return rejection(error)
+
+    def _plain(self, value: bytes, headers: Headers) -> Event:
+        decode = self._mapped or self._flat
+        return decode(value, headers)
+
+    def _flat(self, value: bytes, _: Headers) -> Event:
+        if self.flat is None:
+            raise ValueError("a source maps fields without a type")
+        return self.flat(value)
+
+    def _inside(self, record: bytes, content: Content) -> Event:
+        """The event of a CloudEvent; its envelope gives what the data lacks."""
+        whole = self._mapped is not None and self._mapped.whole
+        value = record if whole else content.data
+        try:
+            event = self._plain(value, content.headers)
+        except msgspec.ValidationError as error:
+            decode = _BY_NAME.get(content.kind)
+            if not self._any or decode is None or "required field `type`" not in str(error):
+                raise
+            event = decode(value)
+        if not isinstance(event, Rejected) and event.time is None:
+            event.time = content.time()
+        return event
+
+
+_BY_NAME: dict[str, Callable[[bytes], Event]] = {
+    name: msgspec.json.Decoder(kind).decode for name, kind in _KINDS.items()
+}
+
+
 class Decoder:
     """Decodes the records of all topics; what cannot be decoded becomes `Rejected`."""
 
     def __init__(self, sources: Mapping[str, SourceOptions] | None = None) -> None:
-        options = sources or {}
-        self._default = SourceOptions().flat()
-        self._flat = {topic: source.flat() for topic, source in options.items()}
-        self._mapped = {topic: source.mapped() for topic, source in options.items()}
+        self._default = _Reader(SourceOptions())
+        self._readers = {topic: _Reader(source) for topic, source in (sources or {}).items()}
 
     def decode(
-        self, topic: str, values: Sequence[bytes], headers: Sequence[Headers] | None = None
+        self,
+        topic: str,
+        values: Sequence[bytes | None],
+        headers: Sequence[Headers] | None = None,
     ) -> list[Event]:
-        """One event a value."""
-        flat, mapped = self._flat.get(topic, self._default), self._mapped.get(topic)
+        """One event a value; None is the value of a record that has none."""
+        reader = self._readers.get(topic, self._default)
+        if reader.vague:  # refused where settings are read
+            raise ValueError(f"source {topic!r} maps fields without a type")
+        flat, read = reader.flat, reader.read
         events: list[Event] = []
         append = events.append
-        if flat is not None:
-            for value in values:
-                try:
-                    append(flat(value))
-                except (ValueError, RecursionError) as error:
-                    append(rejection(error))
+        if flat is None or (headers is not None and any(headers)):
+            for value, header in zip(values, headers or [{}] * len(values), strict=True):
+                append(read(value, header))
             return events
-        if mapped is None:
-            raise ValueError(f"source {topic!r} maps fields without a type")
-        for value, header in zip(values, headers or [{}] * len(values), strict=True):
+        for value in values:
             try:
-                append(mapped(value, header))
-            except (ValueError, OverflowError, RecursionError) as error:
-                append(rejection(error))
+                append(flat(value))
+            except (ValueError, TypeError, RecursionError):
+                append(read(value, {}))
         return events

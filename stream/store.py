@@ -1,7 +1,8 @@
 """The store: guarded sessions on one shard's keys in Redis. This module does I/O.
 
-One class over two clients: redis.asyncio and, embedded, fakeredis. A session speaks on one connection,
-because WATCH belongs to a connection, and sends many commands in one round trip.
+One class over the clients of redis.asyncio (one Redis, Sentinel, Cluster) and, embedded, fakeredis. A
+session speaks on one connection, because WATCH belongs to a connection, and sends many commands in one
+round trip.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -12,12 +13,20 @@ import fakeredis
 import msgspec
 import redis.asyncio
 from hiredis import pack_command
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from metrics.layout import Keys, Meta, decode_meta, shards_key
+from stream.redis_address import client_at
+from stream.redis_clients import DOUBTS, MOVING, ClusterClient, SentinelClient
+from stream.redis_health import problems
 
 
 Command = tuple[Any, ...]
@@ -69,10 +78,14 @@ class Session:
 
     async def _exchange(self, *commands: Command) -> list[Any]:
         connection = self._connection
+        if not connection.is_connected:
+            # Sending would connect anew, and what was watched would not be watched any more.
+            raise RedisConnectionError("the connection of the session was closed")
         # hiredis packs a command of thousands of fields ten times faster than redis-py itself.
         packed = b"".join(map(pack_command, commands))
         pieces = [packed[at : at + PIECE] for at in range(0, len(packed), PIECE)]
-        await connection.send_packed_command(pieces)
+        # A health check would connect anew, too, without a word.
+        await connection.send_packed_command(pieces, check_health=False)
         replies, failure = [], None
         for _ in commands:
             try:
@@ -98,9 +111,11 @@ class Store:
 
     @classmethod
     def at(cls, url: str, deployment: str = "default") -> "Store":
-        """A store in the Redis at `url`, such as redis://127.0.0.1:6379/0."""
-        client = redis.asyncio.Redis.from_url(url, protocol=2, socket_timeout=10)
-        return cls(client, deployment)
+        """A store in the Redis at `url`, such as redis://127.0.0.1:6379/0.
+
+        `stream.redis_address` lists all forms. Raises ValueError, which does not repeat the address.
+        """
+        return cls(client_at(url), deployment)
 
     @asynccontextmanager
     async def session(self, shard: int) -> AsyncIterator[Session]:
@@ -109,32 +124,52 @@ class Store:
         Raises StoreUnavailableError when Redis fails in it. Whatever happens inside, the watch ends
         with the session.
         """
-        pool = self.client.connection_pool
+        keys = Keys(self.deployment, shard)
         connection = None
         try:
+            pool = await self._pool(keys.meta)
             connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py's
-            yield Session(connection, Keys(self.deployment, shard))
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-            raise StoreUnavailableError(f"Redis does not answer: {error}") from error
-        except RedisError as error:
-            raise StoreUnavailableError(f"Redis refused: {error}") from error
+            yield Session(connection, keys)
+        except (RedisError, OSError) as error:
+            if isinstance(error, DOUBTS) and isinstance(
+                self.client, SentinelClient | ClusterClient
+            ):
+                await self.client.doubt()
+            raise StoreUnavailableError(_told(error)) from error
         finally:
             if connection is not None:
-                await self._put_back(connection)
+                await self._put_back(pool, connection)
 
-    async def _put_back(self, connection: AbstractConnection) -> None:
+    async def _pool(self, key: str) -> ConnectionPool:
+        """Connections to where this key is."""
+        if isinstance(self.client, ClusterClient):
+            return await self.client.pool_of(key)
+        return self.client.connection_pool
+
+    async def _put_back(self, pool: ConnectionPool, connection: AbstractConnection) -> None:
         """Return a connection without a watch and without unread replies."""
         clean = False
         try:
-            await connection.send_command("UNWATCH")
-            await connection.read_response()
-            clean = True
+            if connection.is_connected:
+                await connection.send_command("UNWATCH", check_health=False)
+                await connection.read_response()
+                clean = True
         except (RedisError, OSError):
             pass  # it is closed below; whoever used it has been told already, or had finished
         finally:
             if not clean:
                 await connection.disconnect()
-            await self.client.connection_pool.release(connection)
+            await pool.release(connection)
+
+    async def problems(self) -> list[str]:
+        """What is wrong with how Redis is set up, in words; what Redis does not tell is left out.
+
+        Raises StoreUnavailableError when Redis does not answer.
+        """
+        try:
+            return await problems(self.client)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailableError(_told(error)) from error
 
     async def register(self, shard: int) -> None:
         """Let readers know that the shard exists."""
@@ -143,3 +178,15 @@ class Store:
     async def close(self) -> None:
         """Close all connections."""
         await self.client.aclose()
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, AuthenticationError):
+        return f"Redis refused the user or the password in its address: {error}"
+    if isinstance(error, NoPermissionError):
+        return f"Redis refused: the user in its address may not do this: {error}"
+    if isinstance(error, MOVING):
+        return f"Redis refused: the shard's keys are moving to another node: {error}"
+    if isinstance(error, RedisConnectionError | RedisTimeoutError | OSError):
+        return f"Redis does not answer: {error}"
+    return f"Redis refused: {error}"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from abmonitor import __version__
-from abmonitor.cli import analyse, run, simulate
+from abmonitor.cli import analyse, letters, rekey, run, serve, simulate, topics
 
 
 app = typer.Typer(
@@ -18,8 +18,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 run.register(app)
+serve.register(app)
 analyse.register(app)
 simulate.register(app)
+topics.register(app)
+letters.register(app)
+rekey.register(app)
 
 
 def _version(wanted: bool) -> None:

@@ -14,8 +14,9 @@ from support.eventfiles import traffic
 from support.views import view_of
 
 from abmonitor.document import experiment
+from abmonitor.http import serving
 from abmonitor.monitor import View
-from abmonitor.server import application, serving
+from abmonitor.server import application
 
 
 Client = TestClient[Any, Any]
