@@ -13,7 +13,7 @@ help: ## Show this help
 demo: $(VENV)/.run ## Watch a broken model lose profit and be rolled back
 	@$(BIN)/abmonitor demo $(ARGS)
 
-test: $(VENV)/.dev ## Run all tests (with redis-server installed, on a real Redis too)
+test: $(VENV)/.dev ## Run all tests (those on a real Redis or Kafka: with redis-server, java, mvn and openssl)
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.dev ## Style, types and the rule of imports

@@ -11,7 +11,7 @@ from abmonitor.settings import Settings
 from abmonitor.worker_telemetry import ShardStatus, WorkerStatus, WorkerTelemetry
 from stream.brokers import Brokers
 from stream.dead_letters import KafkaDeadLetters
-from stream.faust_transport import Reading
+from stream.faust_thread import Reading
 from stream.faust_worker import FaustLog, Member
 from stream.fleet import PartitionsChangedError, agree_on_partitions, fleet_clock, remembered
 from stream.intake import IntakeOptions, ShardIntake

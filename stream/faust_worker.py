@@ -8,13 +8,8 @@ from typing import Any
 import faust
 from faust.types import TP
 
-from stream.faust_transport import (
-    LOGGER,
-    FetchConsumer,
-    FetchThread,
-    FetchTransport,
-    Reading,
-)
+from stream.faust_thread import LOGGER, FetchThread, Reading
+from stream.faust_transport import FetchConsumer, FetchTransport
 from stream.fetch import Bounds, Fetch, NotOursError, Reach
 from stream.intake import ShardIntake
 

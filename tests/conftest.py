@@ -1,13 +1,15 @@
-"""What all tests share: a Redis that is empty, and the store over both of its clients."""
+"""What all tests share: servers, and the store over both clients of Redis."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import pytest
 import redis
 from hypothesis import settings
+from support import servers
 from support.failing import HookedStore
-from support.servers import NoServerError, redis_server
+from support.topics import Topics
 
 from stream.store import Store
 
@@ -19,15 +21,28 @@ settings.register_profile("abmonitor", settings.default, deadline=None)
 settings.load_profile("abmonitor")
 
 
-@pytest.fixture(scope="session")
-def _redis_server() -> Iterator[str]:
+def pytest_configure(config: pytest.Config) -> None:
+    """Ignore what only kafka-python can mend: it reads its message schemas by deprecated functions."""
+    config.addinivalue_line(
+        "filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning"
+    )
+
+
+@contextmanager
+def _or_skip() -> Iterator[None]:
+    """Skip where there is no server; in continuous integration nothing may be skipped."""
     try:
-        with redis_server() as url:
-            yield url
-    except NoServerError as error:
+        yield
+    except servers.NoServerError as error:
         if os.environ.get("CI"):
             pytest.fail(str(error))
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def _redis_server() -> Iterator[str]:
+    with _or_skip(), servers.redis_server() as url:
+        yield url
 
 
 @pytest.fixture
@@ -36,6 +51,69 @@ def redis_url(_redis_server: str) -> str:
     with redis.Redis.from_url(_redis_server) as client:
         client.flushdb()
     return _redis_server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[servers.RedisServer]:
+    """A Redis of this test alone, to be hurt; it writes down every change before it answers."""
+    with _or_skip(), servers.RedisServer(append_only=True, fsync="always") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _redis_cluster() -> Iterator[servers.RedisCluster]:
+    with _or_skip(), servers.redis_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def redis_cluster(_redis_cluster: servers.RedisCluster) -> servers.RedisCluster:
+    """An empty Redis Cluster of three masters, which all tests share."""
+    _redis_cluster.empty()
+    return _redis_cluster
+
+
+@pytest.fixture
+def watched_redis() -> Iterator[servers.WatchedRedis]:
+    """A master, a replica and a sentinel of this test alone, to be hurt."""
+    with _or_skip(), servers.redis_sentinel() as watched:
+        yield watched
+
+
+@pytest.fixture
+def secured_redis() -> Iterator[servers.SecuredRedis]:
+    """A Redis that speaks only TLS, and only with a user that it knows."""
+    with _or_skip(), servers.SecuredRedis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka_servers() -> Iterator[str]:
+    """The addresses of a Kafka that all tests share: host:port, comma-separated."""
+    with _or_skip(), servers.kafka_server() as addresses:
+        yield addresses
+
+
+@pytest.fixture
+def kafka_topics(kafka_servers: str) -> Iterator[Topics]:
+    """Makes topics in the shared Kafka; they are deleted after the test."""
+    topics = Topics(kafka_servers)
+    yield topics
+    topics.delete()
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[servers.KafkaServer]:
+    """A Kafka of this test alone, to be hurt."""
+    with _or_skip(), servers.KafkaServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def secured_kafka() -> Iterator[servers.SecuredKafka]:
+    """A Kafka with a listener for each way to get in, which all tests share."""
+    with _or_skip(), servers.secured_kafka() as secured:
+        yield secured
 
 
 @pytest.fixture
