@@ -155,6 +155,9 @@ class ShardIntake:
 
     async def _begin(self) -> None:
         """Go to the stored positions, or to the beginning of the log where nothing is stored."""
+        for lane in self._lanes.values():
+            lane.generation = 0  # nothing that is still on its way is wanted
+            lane.queue.clear()
         await self._prepare()
         stored = await self._pipeline.stored()
         bounds = await self._log.bounds(self._lanes, self.shard)
@@ -165,7 +168,6 @@ class ShardIntake:
             # What is not in the log any more is missing for good; the pipeline writes that down.
             lane.expected = max(found.start, known.offset if known else 0)
             lane.arrival, lane.log_start = known.arrival if known else 0, found.start
-            lane.queue.clear()
             lane.generation = await self._log.seek(topic, self.shard, lane.expected)
         self._backlog = True  # there may be some from before
         if self.state is not IntakeState.RUNNING:
