@@ -169,7 +169,8 @@ def _repeated(items: tuple[Any, ...], where: str, field: str) -> Iterator[Proble
             )
 
 
-def _experiment_names(settings: Settings) -> Iterator[Problem]:
+def experiment_names(settings: Settings) -> Iterator[Problem]:
+    """Experiments that share a name."""
     yield from _repeated(settings.experiments, "experiments", "name")
 
 
@@ -251,7 +252,7 @@ def _kafka(kafka: KafkaSettings) -> Iterator[Problem]:
 
 PARSERS: dict[type, Parser] = {Duration: _duration, Secret: Secret.parse}
 CHECKS: dict[type, tuple[Check, ...]] = {
-    Settings: (_experiment_names, _worker),
+    Settings: (experiment_names, _worker),
     ExperimentSettings: (_variants, _profitability, _windows, _guardrails),
     Labels: (_horizon, _cohort),
     OnBreach: (_breach,),

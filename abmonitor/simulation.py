@@ -11,7 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from abmonitor.convert import Check, Parser, Problem, convert, shown
-from abmonitor.settings import CHECKS, LONGEST, PARSERS, ExperimentSettings, Settings, SettingsError
+from abmonitor.settings import (
+    LONGEST,
+    PARSERS,
+    ExperimentSettings,
+    Settings,
+    SettingsError,
+    experiment_names,
+)
 from abmonitor.summary import number
 from abmonitor.yaml_source import read
 from metrics.duration import Duration
@@ -229,7 +236,7 @@ def _horizon(simulated: SimulatedExperiment) -> Iterator[Problem]:
 
 _PARSERS: dict[type, Parser] = {**PARSERS, Moment: _moment}
 _CHECKS: dict[type, tuple[Check, ...]] = {
-    Simulation: CHECKS[Settings],  # no two experiments with one name
+    Simulation: (experiment_names,),
     SimulatedExperiment: (
         lambda simulated: simulated.variant_problems(),
         lambda simulated: simulated.change_problems(),

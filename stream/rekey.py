@@ -1,4 +1,4 @@
-"""Copying topics that are keyed, partitioned or shaped in another way into one. This module does I/O (Kafka).
+"""Copying topics that are keyed, partitioned or shaped in another way into one. This module does I/O (Kafka, clock).
 
 Each record is decoded as its source says, and written again as a plain event whose key is the id of its
 prediction, so that a prediction and its outcome meet in one partition. Offsets are committed when what was
@@ -7,6 +7,7 @@ read before them is written: after a crash the last records come twice, and the 
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,9 @@ from stream.sources import Decoder
 POLL_MS = 500
 POLL_RECORDS = 20_000
 FETCH_BYTES = 2 << 20
+PATIENCE_S = 10.0
+"""How long the first record of each partition is waited for: one without a leader has none."""
+
 MAX_SKEW = MINUTE
 """How far (ms) a partition may run ahead of one that lags: outcomes wait only so long for predictions."""
 
@@ -98,6 +102,9 @@ class Rekey:
         self._stopped = False
         self._reached: dict[TopicPartition, int] = {}
         """The timestamp of the last record of each partition."""
+        self._unread: set[TopicPartition] = set()
+        """Partitions that have something, of which nothing came yet."""
+        self._patient_until = 0.0
         self.copied = Copied()
 
     def stop(self) -> None:
@@ -133,8 +140,10 @@ class Rekey:
             consumer.assign(parts)
             if from_beginning:
                 await consumer.seek_to_beginning(*parts)
-            ends = await consumer.end_offsets(parts) if until_end else None
-            await self._copy(consumer, partitions, ends, progress)
+            ends = await consumer.end_offsets(parts)
+            self._unread = {p for p in parts if await consumer.position(p) < ends[p]}
+            self._patient_until = time.monotonic() + PATIENCE_S
+            await self._copy(consumer, partitions, ends if until_end else None, progress)
         finally:
             await consumer.stop()
 
@@ -153,6 +162,7 @@ class Rekey:
             for part, records in polled.items():
                 uncommitted[part] = records[-1].offset + 1
                 self._reached[part] = records[-1].timestamp
+            self._unread -= polled.keys()
             await _commit(consumer, uncommitted)
             await self._keep_in_step(consumer)
             progress(self.copied)
@@ -189,6 +199,9 @@ class Rekey:
 
     async def _keep_in_step(self, consumer: Any) -> None:
         """Let those that lag catch up: outcomes that come long before their predictions are lost."""
+        if self._unread and time.monotonic() < self._patient_until:
+            consumer.pause(*self._reached)  # nobody knows yet how far behind the others are
+            return
         lagging = set()
         for part in self._reached:
             end = consumer.highwater(part)

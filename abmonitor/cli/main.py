@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from abmonitor import __version__
-from abmonitor.cli import analyse, letters, rekey, run, serve, simulate, topics
+from abmonitor.cli import analyse, init, letters, rekey, run, serve, simulate, topics
 
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 run.register(app)
 serve.register(app)
 analyse.register(app)
+init.register(app)
 simulate.register(app)
 topics.register(app)
 letters.register(app)

@@ -1,6 +1,7 @@
 """The command that simulates: events with known truth."""
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from abmonitor import simulation as simulations
+from abmonitor.cli import loading
 from abmonitor.cli.common import (
     Config,
     Json,
@@ -32,19 +34,43 @@ from stream.simulation import Simulation
 
 
 File = Annotated[
-    Path, typer.Option("--file", help="Where to write the events; gzipped if it ends in .gz.")
+    Path | None,
+    typer.Option(
+        "--file",
+        help="Where to write the events; gzipped if it ends in .gz.",
+        show_default=False,
+    ),
+]
+ToKafka = Annotated[
+    bool,
+    typer.Option("--kafka", help="Send the events to Kafka: to the topics of --config, if given."),
+]
+Speed = Annotated[
+    str | None,
+    typer.Option(
+        help="With --kafka: seconds of the simulation a second, or max. Default: 1.",
+        show_default=False,
+    ),
 ]
 Spec = Annotated[Path | None, typer.Option(help="What to simulate: a YAML file.")]
 Predictions = Annotated[int, typer.Option(min=1, help="How many requests.")]
 Seed = Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="The same seed, the same file.")]
 Start = Annotated[
-    str, typer.Option(help="When it takes place: RFC 3339 with a zone, or epoch milliseconds.")
+    str | None,
+    typer.Option(
+        help="When it takes place: RFC 3339 with a zone, or epoch milliseconds."
+        " Default: 2026-01-01T00:00:00Z; with --kafka now.",
+        show_default=False,
+    ),
 ]
 Rate = Annotated[float, typer.Option(help="Predictions a second; their outcomes come on top.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the file.")]
 PrintSettings = Annotated[
     bool, typer.Option("--print-settings", help="Print settings for `abmonitor replay`.")
 ]
+
+
+FILE_START = "2026-01-01T00:00:00Z"
 
 
 def register(app: typer.Typer) -> None:
@@ -55,13 +81,15 @@ def register(app: typer.Typer) -> None:
 def simulate_command(
     context: typer.Context,
     *,
-    file: File,
+    file: File = None,
+    kafka: ToKafka = False,
     spec: Spec = None,
     config: Config = None,
     predictions: Predictions = 100_000,
     seed: Seed = 1,
-    start: Start = "2026-01-01T00:00:00Z",
+    start: Start = None,
     rate: Rate = 50.0,
+    speed: Speed = None,
     force: Force = False,
     print_settings: PrintSettings = False,
     as_json: Json = False,
@@ -73,19 +101,30 @@ def simulate_command(
     """
     if as_json and print_settings:
         wrong_usage("expected one of --json and --print-settings: both print to standard output")
-    config = _chosen(context, spec, config)
-    if config is not None and print_settings:
-        wrong_usage(f"--print-settings: the settings {config} fit already")
-    simulation = _simulation(spec, config)
-    run = _run(predictions, seed, start, rate)
+    if kafka == (file is not None):
+        wrong_usage("expected one of --file FILE and --kafka")
+    if speed is not None and not kafka:
+        wrong_usage("--speed is only for --kafka: a file is written as fast as it goes")
+    chosen = _chosen(context, spec, config, both=kafka)
+    if chosen is not None and print_settings:
+        wrong_usage(f"--print-settings: the settings {chosen} fit already")
+    simulation = _simulation(spec, chosen)
+    run = _run(predictions, seed, _start(start or (_now() if kafka else FILE_START)), rate)
     for line in simulations.in_vain(simulation, run.span):
         say(f"simulate: {line}")
-    simulator = Simulator(simulation, run)
-    _write(simulator, run, file, force=force)
+    if file is None:
+        simulator = loading.send(simulation, run, config, speed)
+    else:
+        simulator = Simulator(simulation, run)
+        _write(simulator, run, file, force=force)
     if print_settings:
         typer.echo(simulations.settings_for(simulation), nl=False)
     else:
         _tell(simulator.truth(), as_json=as_json)
+
+
+def _now() -> str:
+    return str(int(time.time() * 1000))
 
 
 def _tell(truth: dict[str, Any], *, as_json: bool) -> None:
@@ -95,10 +134,17 @@ def _tell(truth: dict[str, Any], *, as_json: bool) -> None:
         Console().print(simulations.truth_tables(truth))
 
 
-def _chosen(context: typer.Context, spec: Path | None, config: Path | None) -> Path | None:
-    """The settings to simulate; those of the environment give way to a --spec."""
+def _chosen(
+    context: typer.Context, spec: Path | None, config: Path | None, *, both: bool
+) -> Path | None:
+    """The settings to simulate; those of the environment give way to a --spec.
+
+    `both` may be given where the settings also say where to.
+    """
     if spec is None or config is None:
         return config
+    if both:
+        return None
     source = context.get_parameter_source("config")
     if source is not None and source.name == "COMMANDLINE":
         wrong_usage("expected one of --spec and --config, got both")
@@ -116,10 +162,10 @@ def _simulation(spec: Path | None, config: Path | None) -> Simulation:
     return simulations.EXAMPLE
 
 
-def _run(predictions: int, seed: int, start: str, rate: float) -> Run:
+def _run(predictions: int, seed: int, start: int, rate: float) -> Run:
     if not (math.isfinite(rate) and rate > 0):
         wrong_usage(f"--rate: expected a number above 0, got {rate}")
-    run = Run(predictions, seed, _start(start), rate)
+    run = Run(predictions, seed, start, rate)
     if run.start + run.span > LATEST_MS - 20 * 365 * DAY:  # outcomes take half of that at most
         wrong_usage(f"--rate: {predictions:,} predictions at {rate:g} a second take too long")
     return run
