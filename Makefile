@@ -44,6 +44,7 @@ $(VENV)/.run: constraints/run.txt pyproject.toml
 $(VENV)/.dev: $(VENV)/.run constraints/dev.txt
 	@echo "Adding what tests and checks need (once)"
 	@$(INSTALL) --require-hashes -r constraints/dev.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e ./client
 	@touch $@
 
 clean: ## Remove everything that was set up

@@ -77,7 +77,7 @@ async def _play() -> Played:
             seen.events += map(msgspec.json.decode, batch.values)
             return await process(batch)
 
-        playing.pipeline.process = noting  # type: ignore[method-assign]
+        playing.pipeline.process = noting  # type: ignore[method-assign, assignment]
         screen, decided, after = Screen(), 0, 0
         while after < 40:
             seen.view = await playing.step()
