@@ -52,23 +52,31 @@ class Content(NamedTuple):
         return (self.headers.get(name) or b"").decode("utf-8", "replace")
 
 
+def may_be_declared(headers: Headers) -> bool:
+    """Whether headers can say that a record is a CloudEvent; quick, and right where it says no."""
+    return "ce_specversion" in headers or "content-type" in headers or "Content-Type" in headers
+
+
 def opened(value: bytes, headers: Headers) -> Content | Rejected | None:
     """The content of a record that is a CloudEvent, why it cannot be used, or None where it is none.
 
     Raises what msgspec raises where an envelope is no JSON.
     """
-    kind = _media_type(headers)
-    if kind.startswith(_FAMILY):
-        if kind != _STRUCTURED:
-            return Rejected("unsupported_content", _unsupported(kind))
-        content = _structured(value, headers)
-        missing = Rejected("missing_field", "the CloudEvent has neither `data` nor `data_base64`")
-        return content or missing
-    if headers.get("ce_specversion"):
-        return Content(value, headers)
-    if _MARK not in value:
-        return None
-    return _structured(value, headers, declared=False)
+    if may_be_declared(headers):
+        kind = _media_type(headers)
+        if kind.startswith(_FAMILY):
+            return _declared(kind, value, headers)
+        if headers.get("ce_specversion"):
+            return Content(value, headers)
+    return _structured(value, headers, declared=False) if _MARK in value else None
+
+
+def _declared(kind: str, value: bytes, headers: Headers) -> Content | Rejected:
+    """The content of a record that is said to be an envelope."""
+    if kind != _STRUCTURED:
+        return Rejected("unsupported_content", _unsupported(kind))
+    missing = Rejected("missing_field", "the CloudEvent has neither `data` nor `data_base64`")
+    return _structured(value, headers) or missing
 
 
 def _media_type(headers: Headers) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_type_hints
 import msgspec
 
 from stream.batch import Headers
-from stream.cloudevents import Content, opened
+from stream.cloudevents import Content, may_be_declared, opened
 from stream.events import Event, Outcome, Prediction, Rejected, rejection
 
 
@@ -27,6 +27,8 @@ _UNITS = {
     "time": {"us": 1e-3, "ms": 1.0, "s": 1e3},
 }
 _NUMBERS = {"latency_ms", "time", "score", "weight", "cost", "value"}
+_UNNAMEABLE = {'"', "\\", *map(chr, range(32))}
+"""What msgspec takes in no name."""
 _TRUTHS = ("predicted", "actual", "error", "acted")
 
 
@@ -67,6 +69,8 @@ class SourceOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 )
             elif sum(place is not None for place in places) != 1:
                 found.append((name, "expected exactly one of path, header or constant"))
+            elif options.path is not None and _UNNAMEABLE & set(options.path):
+                found.append((name, "a path cannot have quotes, backslashes or control characters"))
             elif options.unit and name not in _UNITS:
                 found.append((name, f"a unit is only for {' and '.join(_UNITS)}"))
             elif options.true_when is not None and name not in _TRUTHS:
@@ -230,6 +234,9 @@ class _Reader:
         if value is None:
             return Rejected("empty", "the record has no value; a deletion (tombstone) is no event")
         try:
+            if self.flat is not None and not may_be_declared(headers):
+                with suppress(ValueError):  # perhaps it is wrapped after all
+                    return self.flat(value)
             content = opened(value, headers)
             if content is None:
                 return self._plain(value, headers)

@@ -1,6 +1,7 @@
 """Commands that analyse: replay and check."""
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +10,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from abmonitor import checks, summary
+from abmonitor import checks, findings, summary
 from abmonitor.cli.common import Config, Json, failed, print_json, say, settings_from, wrong_usage
 from abmonitor.document import document
+from abmonitor.findings import Finding
+from abmonitor.kafka_sample import RECORDS
+from abmonitor.live_check import live_findings
 from abmonitor.replay import Replayed, replay
 from abmonitor.settings import Settings, json_schema
+from abmonitor.todos import todos
 from stream.files import EventFileError, Input
 
 
@@ -116,14 +122,42 @@ def check_command(
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of settings, for editors.")
     ] = False,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live", help="Also look at Kafka and Redis: topics, recent records, memory."
+        ),
+    ] = False,
+    records: Annotated[
+        int, typer.Option(min=1, help="With --live: how many recent records of each topic.")
+    ] = RECORDS,
 ) -> None:
-    """Check settings, and say what they will need."""
+    """Check settings, and say what they will need; with --live, whether they work where they will run."""
     if schema:
         print_json(json_schema())
         return
     settings = settings_from(config)
+    unfinished = todos(config) if config is not None else []
+    if live:
+        _check_live(settings, records, unfinished, as_json=as_json)
+        return
     report = checks.check(settings)
     if as_json:
-        print_json(report)
+        print_json({**report, "todos": unfinished})
+        return
+    Console().print(summary.check_table(report))
+    for line in unfinished:
+        Console().print(Text(f"! {line}", style="yellow"))
+
+
+def _check_live(settings: Settings, records: int, unfinished: list[str], *, as_json: bool) -> None:
+    """Look, tell, and end with status 1 where something has to be mended."""
+    found = [Finding("warning", "todo", "settings", line) for line in unfinished]
+    with Console(stderr=True).status("looking at Kafka and Redis"):
+        found += live_findings(settings, os.environ, records)
+    if as_json:
+        print_json({**checks.check(settings), **findings.as_document(found)})
     else:
-        Console().print(summary.check_table(report))
+        Console().print(findings.rendered(found))
+    if findings.has_errors(found):
+        raise typer.Exit(1)

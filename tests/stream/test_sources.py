@@ -317,6 +317,11 @@ def test_mapped_values_are_held_to_the_same_limits() -> None:
             SourceOptions(type="outcome", fields={"actual": FieldOptions(path="a", header="b")}),
             ["actual"],
         ),
+        (SourceOptions(type="outcome", fields={"actual": 'a."b"'}), ["actual"]),
+        (
+            SourceOptions(type="outcome", fields={"actual": "a\\b", "value": "\x1f"}),
+            ["actual", "value"],
+        ),
         (
             SourceOptions(type="outcome", fields={"value": FieldOptions(path="a", unit="s")}),
             ["value"],

@@ -1,0 +1,42 @@
+"""A look at the running Kafka and Redis: whether these settings will work there. Does I/O (Kafka, Redis)."""
+
+from collections.abc import Iterator, Mapping
+
+from abmonitor.findings import Finding
+from abmonitor.kafka_sample import RECORDS, KafkaUnavailableError, TopicSample, sampled
+from abmonitor.live_events import Read, event_findings, read
+from abmonitor.live_join import join_findings
+from abmonitor.live_store import store_findings
+from abmonitor.live_topics import topic_findings
+from abmonitor.secret import SecretError
+from abmonitor.settings import Settings
+
+
+def live_findings(
+    settings: Settings, environ: Mapping[str, str], records: int = RECORDS
+) -> Iterator[Finding]:
+    """Everything that was looked at, well or not; what cannot be reached is a finding too.
+
+    `records`: how many recent records of each topic are looked at.
+    """
+    reads: list[Read] = []
+    try:
+        samples = _samples(settings, environ, records)
+    except (SecretError, KafkaUnavailableError) as error:
+        yield Finding("error", "kafka", "Kafka", str(error))
+    else:
+        yield from topic_findings(samples, settings)
+        reads = [
+            read(samples[topic], settings) for topic in settings.topics if samples[topic].partitions
+        ]
+        yield from event_findings(reads, settings)
+        yield from join_findings(reads, settings)
+    yield from store_findings(settings, reads, environ)
+
+
+def _samples(
+    settings: Settings, environ: Mapping[str, str], records: int
+) -> dict[str, TopicSample]:
+    # Of dead letters it only matters whether they have a topic.
+    wanted = {settings.kafka.dead_letters: 0, **dict.fromkeys(settings.topics, records)}
+    return sampled(settings.kafka.brokers(environ), wanted)
