@@ -108,8 +108,7 @@ class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             _optional(self.key_password, environ),
             self.check_hostname,
         )
-        if brokers.token is not None:
-            brokers.token()  # better missed now than when the first broker asks
+        _optional(self.token, environ)  # better missed now than when the first broker asks
         try:
             brokers.tls()
         except CertificateError as error:
@@ -118,13 +117,16 @@ class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class _Token(Struct, frozen=True):
-    """Reads the token as it is now."""
+    """Reads the token as it is now; while it cannot be read, clients try again."""
 
     secret: Secret
     environ: Mapping[str, str]
 
     def __call__(self) -> str:
-        return self.secret.resolve(self.environ)
+        try:
+            return self.secret.resolve(self.environ)
+        except SecretError as error:
+            raise OSError(f"no token: {error}") from None
 
 
 def _optional(secret: Secret | None, environ: Mapping[str, str]) -> str | None:

@@ -54,7 +54,7 @@ class Rejections:
             shown = self.examples.setdefault(letter.reason, [])
             if len(shown) < EXAMPLES:
                 shown.append(f"{place}: {letter.detail}")
-            lines.append(letter.value)
+            lines.append(letter.value or b"")
         if self.path is not None:
             with self.path.open("ab") as stream:
                 stream.writelines(line + b"\n" for line in lines)

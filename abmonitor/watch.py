@@ -57,16 +57,15 @@ class Watch:
                 await self.monitor.tick()
             except (RedisError, OSError, StoreUnavailableError) as error:
                 self._fail(f"Redis does not answer: {error}")
-            except Exception as error:
-                logger.exception("the tick failed; nothing was judged")
-                self._fail(f"the tick failed: {error!r}")
+            except Exception as error:  # noqa: BLE001 # it is logged, once
+                self._fail(f"the tick failed: {error!r}", error)
             else:
                 self._ticked, self._failure = time.monotonic(), None
             await _sleep(stop, started + self._every_s - time.monotonic())
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str, error: Exception | None = None) -> None:
         if why != self._failure:
-            logger.warning("%s", why)
+            logger.warning("%s", why, exc_info=error)
         self._failure = why
 
     def problem(self) -> str | None:

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 
@@ -14,6 +14,7 @@ from stream.brokers import Brokers
 from stream.dead_letters import KafkaDeadLetters
 from stream.faust_thread import Reading
 from stream.faust_worker import FaustLog, Member
+from stream.fetch import LogUnavailableError
 from stream.fleet import PartitionsChangedError, agree_on_partitions, fleet_clock, remembered
 from stream.intake import IntakeOptions, ShardIntake
 from stream.pipeline import ShardPipeline
@@ -54,15 +55,22 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Count until `stop`. Raises WorkerFailedError and PartitionsChangedError."""
         _collect_less_garbage()
-        async with self._started():
-            for number in count(1):
-                await self._pause(stop)
-                if stop.is_set():
-                    return
-                self._raise_failure()
-                await self._look_around()
-                if number % REPORT_EVERY == 0:
-                    await self._member.log.report(self._member.intakes.values())
+        try:
+            if await _done_before(stop, self._wait_for_kafka()):
+                async with self._joined():
+                    await self._watch(stop)
+        finally:
+            await self._letters.stop()
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        for number in count(1):
+            await self._pause(stop)
+            if stop.is_set():
+                return
+            self._raise_failure()
+            await self._look_around()
+            if number % REPORT_EVERY == 0:
+                await self._member.log.report(self._member.intakes.values())
 
     async def _pause(self, stop: asyncio.Event) -> None:
         """Wait for the next round, unless something happens before."""
@@ -76,25 +84,23 @@ class Worker:
             failed.cancel()
 
     @asynccontextmanager
-    async def _started(self) -> AsyncIterator[None]:
-        self.telemetry.look_at(WorkerStatus(problem="waiting for Kafka"), _now())
-        await self._find_topics()
-        await self._letters.start()
+    async def _joined(self) -> AsyncIterator[None]:
         try:
             await self._member.start()
             yield
         finally:
             await self._member.stop()
-            await self._letters.stop()
 
-    async def _find_topics(self) -> None:
-        """Wait for Kafka. Raises MissingTopicError where it has not what is to be counted."""
+    async def _wait_for_kafka(self) -> None:
+        """Raises MissingTopicError where it has not what is to be counted."""
+        self.telemetry.look_at(WorkerStatus(problem="waiting for Kafka"), _now())
         producer = Producer(self._brokers)
         try:
             for topic in self._topics:
                 await producer.partitions(topic)
         finally:
             await producer.stop()
+        await self._letters.start()
 
     def _raise_failure(self) -> None:
         if self._member.failed.done():
@@ -122,9 +128,9 @@ class Worker:
     def _status(self, intake: ShardIntake, pending: Mapping[int, int]) -> ShardStatus:
         ends = {topic: self._member.log.end(topic, intake.shard) for topic in self._topics}
         lag = {
-            topic: max(0, end - intake.positions[topic])
-            for topic, end in ends.items()
-            if end is not None
+            topic: max(0, end - position)
+            for topic, position in intake.positions.items()
+            if (end := ends[topic]) is not None
         }
         return ShardStatus(
             intake.shard,
@@ -162,6 +168,9 @@ class Worker:
     async def _agree(self) -> None:
         """Make sure that the topics still have the partitions that were counted."""
         counts = self._member.log.partitions(self._topics)
+        unknown = ", ".join(topic for topic, count in counts.items() if not count)
+        if unknown:  # between two answers of Kafka; whether a topic exists was seen at the start
+            raise LogUnavailableError(f"Kafka does not tell the partitions of {unknown}")
         if len(set(counts.values())) > 1:
             told = ", ".join(f"{topic} has {count}" for topic, count in counts.items())
             raise PartitionsChangedError(
@@ -179,6 +188,18 @@ def _collect_less_garbage() -> None:
     """
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
+
+
+async def _done_before(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:
+    """Whether `work` was done before `stop`; it is cancelled where it was not. Raises what it raises."""
+    working, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        return working.done() and working.result() is None
+    finally:
+        working.cancel()
+        stopped.cancel()
+        await asyncio.wait({working, stopped})
 
 
 def _now() -> int:

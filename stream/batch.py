@@ -28,7 +28,8 @@ class Batch:
     offsets: Sequence[int] = ()
     arrivals: Sequence[int] = ()
     """Epoch milliseconds, the broker's timestamp of each record."""
-    values: Sequence[bytes] = ()
+    values: Sequence[bytes | None] = ()
+    """None for tombstones."""
     keys: Sequence[bytes | None] | None = None
     headers: Sequence[Headers] | None = None
     """None where no record has any."""
@@ -69,7 +70,7 @@ class DeadLetter(NamedTuple):
     topic: str
     partition: int
     offset: int
-    value: bytes
+    value: bytes | None
     key: bytes | None = None
     headers: Headers = NO_HEADERS
 

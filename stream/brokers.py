@@ -27,7 +27,10 @@ class Brokers:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     token: Callable[[], str] | None = field(default=None, repr=False)
-    """Gives the token as it is now; called each time a broker asks."""
+    """Gives the token as it is now; called each time a broker asks.
+
+    What clients take for a lost connection, and try again, is an OSError.
+    """
     ca: str | None = None
     """Path of the certificates that may sign the brokers'; None means those that the system trusts."""
     certificate: str | None = None
@@ -37,9 +40,13 @@ class Brokers:
 
     def __str__(self) -> str:
         """Servers, protocol and who is asking; nothing that is secret."""
+        return self.at(*self.servers)
+
+    def at(self, *servers: str) -> str:
+        """The same of some of the servers."""
         login = f", {self.mechanism}" if self.mechanism else ""
         user = f" as user {self.username!r}" if self.username else ""
-        return f"{', '.join(self.servers)} ({self.protocol}{login}{user})"
+        return f"{', '.join(servers)} ({self.protocol}{login}{user})"
 
     def aiokafka(self) -> dict[str, Any]:
         """Arguments for clients of aiokafka. Raises CertificateError."""

@@ -13,7 +13,12 @@ from typing import Any
 
 import aiokafka
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -158,7 +163,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
             end: int | None = self._ensure_consumer().last_stable_offset(
                 aiokafka.TopicPartition(*tp)
             )
-        except IllegalStateError:
+        except (AssertionError, IllegalStateError):  # asserted: that it is assigned
             return None
         return end
 
@@ -169,6 +174,8 @@ class FetchThread(driver.AIOKafkaConsumerThread):
     async def _report(self, offsets: dict[TP, int]) -> None:
         consumer = self._ensure_consumer()
         ours = {tp: OffsetAndMetadata(offsets[tp], "") for tp in offsets if tp in self._tracks}
+        if not ours:
+            return
         try:
             await consumer.commit({aiokafka.TopicPartition(*tp): at for tp, at in ours.items()})
         except (KafkaError, IllegalStateError) as error:
@@ -199,6 +206,8 @@ class FetchThread(driver.AIOKafkaConsumerThread):
                 )
             except OffsetOutOfRangeError as error:
                 return self._outside(error)
+            except NoOffsetForPartitionError:
+                return {}  # noticed between assignment and seek, and told only now
         tracks = dict(self._tracks)
         return {
             TP(*at): [self._fetch(consumer, at, found, tracks[TP(*at)])]

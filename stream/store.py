@@ -14,19 +14,13 @@ import msgspec
 import redis.asyncio
 from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.exceptions import (
-    AuthenticationError,
-    NoPermissionError,
-    RedisError,
-    ResponseError,
-)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError, ResponseError
 
 from metrics.layout import Keys, Meta, decode_meta, shards_key
 from stream.redis_address import client_at
-from stream.redis_clients import DOUBTS, MOVING, ClusterClient, SentinelClient
-from stream.redis_health import problems
+from stream.redis_clients import DOUBTS, ClusterClient, SentinelClient
+from stream.redis_health import in_words, problems
 
 
 Command = tuple[Any, ...]
@@ -135,7 +129,7 @@ class Store:
                 self.client, SentinelClient | ClusterClient
             ):
                 await self.client.doubt()
-            raise StoreUnavailableError(_told(error)) from error
+            raise StoreUnavailableError(in_words(error)) from error
         finally:
             if connection is not None:
                 await self._put_back(pool, connection)
@@ -169,7 +163,7 @@ class Store:
         try:
             return await problems(self.client)
         except (RedisError, OSError) as error:
-            raise StoreUnavailableError(_told(error)) from error
+            raise StoreUnavailableError(in_words(error)) from error
 
     async def register(self, shard: int) -> None:
         """Let readers know that the shard exists."""
@@ -178,15 +172,3 @@ class Store:
     async def close(self) -> None:
         """Close all connections."""
         await self.client.aclose()
-
-
-def _told(error: Exception) -> str:
-    if isinstance(error, AuthenticationError):
-        return f"Redis refused the user or the password in its address: {error}"
-    if isinstance(error, NoPermissionError):
-        return f"Redis refused: the user in its address may not do this: {error}"
-    if isinstance(error, MOVING):
-        return f"Redis refused: the shard's keys are moving to another node: {error}"
-    if isinstance(error, RedisConnectionError | RedisTimeoutError | OSError):
-        return f"Redis does not answer: {error}"
-    return f"Redis refused: {error}"

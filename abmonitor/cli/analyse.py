@@ -12,15 +12,16 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from abmonitor import checks, findings, summary
+from abmonitor import checks, summary
 from abmonitor.cli.common import Config, Json, failed, print_json, say, settings_from, wrong_usage
 from abmonitor.document import document
-from abmonitor.findings import Finding
-from abmonitor.kafka_sample import RECORDS
-from abmonitor.live_check import live_findings
+from abmonitor.init.todos import todos
+from abmonitor.live import findings
+from abmonitor.live.check import live_findings
+from abmonitor.live.findings import Finding
+from abmonitor.operate.sample import RECORDS
 from abmonitor.replay import Replayed, replay
 from abmonitor.settings import Settings, json_schema
-from abmonitor.todos import todos
 from stream.files import EventFileError, Input
 
 

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from abmonitor import first_settings, simulation
+from abmonitor import simulation
 from abmonitor.cli.common import failed, say, settings_from, wrong_usage
 from abmonitor.cli.kafka import brokers_of
-from abmonitor.sample import Sample, SampleError, of_file, of_topic
+from abmonitor.init import first_settings
+from abmonitor.init.sample import Sample, SampleError, of_file, of_topic
+from abmonitor.init.survey import Survey, surveyed
+from abmonitor.init.todos import todos
 from abmonitor.settings import SettingsError, load
-from abmonitor.survey import Survey, surveyed
-from abmonitor.todos import todos
 
 
 KAFKA = "kafka:"

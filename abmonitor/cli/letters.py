@@ -13,10 +13,10 @@ from rich.text import Text
 
 from abmonitor.cli.common import Config, Json, failed, print_json, say, settings_from, wrong_usage
 from abmonitor.cli.kafka import brokers_of, counting
-from abmonitor.kafka_admin import KafkaAdmin, KafkaFailedError
-from abmonitor.letter_box import Filter, Found, LetterBox, Summary
-from abmonitor.printable import printable
-from abmonitor.redrive import Redrive, Redriven, Sender
+from abmonitor.operate.admin import KafkaAdmin, KafkaFailedError
+from abmonitor.operate.letter_box import Filter, Found, LetterBox, Summary
+from abmonitor.operate.printable import printable
+from abmonitor.operate.redrive import Redrive, Redriven, Sender
 from abmonitor.settings import Settings
 from metrics.duration import Duration
 from stream.redrive import TOO_OLD
@@ -188,7 +188,7 @@ def _letters(letters: list[Found], width: int) -> Text:
             place = f"{letter.topic}/{letter.partition}/{letter.offset}"
             cut = "" if found.whole else " (cut)"
             lines.append(f"{_time(found.at)}  {printable(letter.reason)}  {printable(place)}{cut}")
-            lines += [f"  {printable(text, width - 2)}" for text in (letter.detail, letter.value)]
+            lines += [f"  {printable(text, width - 2)}" for text in (letter.detail, letter.value or "")]
     return Text("\n".join(lines), no_wrap=True)
 
 
@@ -228,8 +228,8 @@ def _letter_document(found: Found) -> dict[str, Any]:
         "at": found.at,
         "whole": found.whole,
         "key": None if letter.key is None else printable(letter.key),
-        "value": printable(letter.value, _CELL),
-        "value_base64": base64.b64encode(letter.value).decode(),
+        "value": printable(letter.value or b"", _CELL),
+        "value_base64": base64.b64encode(letter.value or b"").decode(),
         "headers": {printable(name): printable(value) for name, value in letter.headers.items()},
     }
 

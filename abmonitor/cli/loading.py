@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from abmonitor.cli.common import failed, say, settings_from, wrong_usage
 from abmonitor.cli.kafka import brokers_of, counting
-from abmonitor.load import Load, Pace, Route
+from abmonitor.operate.load import Load, Pace, Route
 from stream.arms import Run
 from stream.brokers import Brokers
 from stream.producer import MissingTopicError, Producer, RefusedError

@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 from aiokafka.errors import KafkaError
 
-from abmonitor import topics
 from abmonitor.cli.common import Config, Json, failed, print_json, settings_from, wrong_usage
 from abmonitor.cli.kafka import brokers_of, counting
-from abmonitor.kafka_admin import KafkaAdmin, KafkaFailedError
+from abmonitor.operate import topics
+from abmonitor.operate.admin import KafkaAdmin, KafkaFailedError
 from abmonitor.settings import Settings
 from stream.brokers import Brokers
 from stream.dead_letters import KafkaDeadLetters

@@ -33,6 +33,10 @@ LogLevel = Annotated[
 ]
 
 
+PATIENCE_S = 8.0
+"""How long a service may take to end by itself after a signal; it is safe to cut it short."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("worker")(worker_command)
@@ -78,7 +82,7 @@ def monitor_command(
     _log_at(log_level)
     try:
         actuators = actuators_of(settings, os.environ)
-    except SecretError as error:
+    except (SecretError, ValueError) as error:
         wrong_usage(f"on_breach: {error}")
 
     async def watch(stop: asyncio.Event, store: Store) -> None:
@@ -113,10 +117,18 @@ async def _until_signal(
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    working = asyncio.ensure_future(work(stop, store))
+
+    def end() -> None:
+        stop.set()
+        loop.call_later(PATIENCE_S, working.cancel)  # whatever it waits for
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     try:
-        await work(stop, store)
+        await asyncio.wait({working})
+        if not (stop.is_set() and working.cancelled()):
+            await working
     finally:
         await store.close()
 

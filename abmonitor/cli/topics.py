@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
-from abmonitor import topics
 from abmonitor.cli.common import Config, Json, failed, print_json, say, settings_from, wrong_usage
 from abmonitor.cli.kafka import brokers_of
-from abmonitor.kafka_admin import KafkaAdmin, KafkaFailedError
+from abmonitor.operate import topics
+from abmonitor.operate.admin import KafkaAdmin, KafkaFailedError
 from metrics.duration import Duration
 
 

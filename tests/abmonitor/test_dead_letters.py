@@ -12,10 +12,10 @@ from support.topics import Topics
 from typer.testing import CliRunner
 
 from abmonitor.cli import letters as command
-from abmonitor.kafka_admin import KafkaFailedError
-from abmonitor.letter_box import Filter, LetterBox
-from abmonitor.printable import printable
-from abmonitor.redrive import Redrive, Sender
+from abmonitor.operate.admin import KafkaFailedError
+from abmonitor.operate.letter_box import Filter, LetterBox
+from abmonitor.operate.printable import printable
+from abmonitor.operate.redrive import Redrive, Sender
 from abmonitor.settings import Settings, load
 from stream.batch import Batch, DeadLetter
 from stream.brokers import Brokers

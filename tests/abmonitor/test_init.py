@@ -13,11 +13,11 @@ from support.topics import Topics
 from support.views import settings_of
 from typer.testing import CliRunner, Result
 
-from abmonitor import first_settings
 from abmonitor.cli.main import app
-from abmonitor.sample import Sample, SampleError
+from abmonitor.init import first_settings
+from abmonitor.init.sample import Sample, SampleError
+from abmonitor.init.survey import Survey, surveyed
 from abmonitor.settings import load
-from abmonitor.survey import Survey, surveyed
 from metrics.duration import Duration
 from metrics.experiment import MINUTE
 from stream.arms import Run

@@ -10,10 +10,10 @@ from support.topics import Topics
 from support.views import settings_of
 from typer.testing import CliRunner
 
-from abmonitor import live_store
 from abmonitor.cli.main import app
-from abmonitor.findings import Finding, has_errors, quantile, share, span
-from abmonitor.live_check import live_findings
+from abmonitor.live import store as live_store
+from abmonitor.live.check import live_findings
+from abmonitor.live.findings import Finding, has_errors, quantile, share, span
 
 
 NOW = int(time.time() * 1000)

@@ -11,7 +11,7 @@ from support.topics import Topics
 from typer.testing import CliRunner
 
 from abmonitor.cli import simulate
-from abmonitor.load import Load, Pace, Route
+from abmonitor.operate.load import Load, Pace, Route
 from abmonitor.settings import load
 from abmonitor.simulation import EXAMPLE
 from stream.arms import Run

@@ -15,7 +15,7 @@ from support.topics import Topics
 from typer.testing import CliRunner
 
 from abmonitor.cli import rekey
-from abmonitor.kafka_admin import KafkaAdmin
+from abmonitor.operate.admin import KafkaAdmin
 from stream.brokers import Brokers
 from stream.producer import Producer, Record
 

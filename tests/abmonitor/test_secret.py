@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from abmonitor.settings import Secret, SecretError
+from abmonitor.secret import Secret, SecretError
 
 
 def test_a_secret_is_read_from_the_environment_when_needed() -> None:

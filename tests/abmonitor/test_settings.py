@@ -3,12 +3,8 @@ from typing import Protocol
 
 import pytest
 
-from abmonitor.settings import (
-    Secret,
-    SettingsError,
-    load,
-    reload,
-)
+from abmonitor.secret import Secret
+from abmonitor.settings import SettingsError, load, reload
 from alerts.guardrails import Guardrail
 from metrics.duration import Duration
 
@@ -73,7 +69,8 @@ def test_what_is_not_said_has_a_default(write: Write) -> None:
     loaded = load(write(experiment()))
     assert loaded.deployment == "default"
     assert loaded.early_for == 600_000
-    assert loaded.redis is None
+    assert loaded.redis == Secret(env="ABMONITOR_REDIS")
+    assert loaded.kafka.servers == Secret(env="ABMONITOR_KAFKA")
     assert loaded.sources == {}
     assert loaded.brake.rollbacks == 3
     assert loaded.brake.within == 3_600_000

@@ -8,11 +8,11 @@ import typer
 from support.topics import Topics
 from typer.testing import CliRunner
 
-from abmonitor import topics as planning
 from abmonitor.cli import topics as command
-from abmonitor.kafka_admin import KafkaAdmin
+from abmonitor.operate import topics as planning
+from abmonitor.operate.admin import KafkaAdmin
+from abmonitor.operate.topics import FoundTopic, Plan
 from abmonitor.settings import Settings, load
-from abmonitor.topics import FoundTopic, Plan
 from metrics.duration import Duration
 from stream.brokers import Brokers
 
@@ -229,7 +229,7 @@ def test_the_command_says_what_is_wrong(
 def test_the_command_says_where_no_kafka_answers(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("abmonitor.kafka_admin.CONNECT_MS", 500)
+    monkeypatch.setattr("abmonitor.operate.admin.CONNECT_MS", 500)
     done = run("127.0.0.1:1", "-c", config)
     assert done.exit_code == 1
     assert "127.0.0.1:1" in done.stderr

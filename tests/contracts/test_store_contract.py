@@ -1,4 +1,4 @@
-"""One suite for the store over both of its clients: Redis, and the embedded one."""
+"""One suite for the store over all of its clients: Redis, Redis Cluster, and the embedded one."""
 
 import asyncio
 import socket
@@ -9,6 +9,7 @@ import pytest
 from support.failing import HookedStore
 
 from metrics.layout import Keys, Meta, shards_key
+from stream.redis_clients import ClusterClient
 from stream.store import ConflictError, Store, StoreUnavailableError
 
 
@@ -241,7 +242,10 @@ async def test_an_error_inside_a_transaction_is_raised(store: HookedStore) -> No
 
 async def lose(store: Store) -> None:
     """Cut all connections of the store but the one that does so."""
-    await store.client.client_kill_filter(_type="normal", skipme=True)
+    options: dict[str, Any] = {}
+    if isinstance(store.client, ClusterClient):
+        options["target_nodes"] = ClusterClient.PRIMARIES
+    await store.client.client_kill_filter(_type="normal", skipme=True, **options)
 
 
 async def begin_on_a_lost_connection(store: Store) -> None:
@@ -288,7 +292,7 @@ async def test_failures_do_not_use_up_connections(store: HookedStore) -> None:
     for _ in range(20):
         with pytest.raises(StoreUnavailableError):
             await begin_on_a_lost_connection(store)
-    assert not store.client.connection_pool._in_use_connections
+    assert not (await store._pool(KEYS.meta))._in_use_connections
 
 
 async def test_a_server_that_is_not_there_is_told() -> None:

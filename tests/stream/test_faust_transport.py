@@ -50,7 +50,7 @@ class Taker:
     def offer(self, topic: str, fetch: Fetch) -> None:
         self.fetches.append((topic, fetch))
 
-    def values(self, topic: str) -> list[bytes]:
+    def values(self, topic: str) -> list[bytes | None]:
         return [
             value
             for name, fetch in self.fetches

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 
 import yaml
 
-from abmonitor.findings import quantile, span
-from abmonitor.printable import printable
-from abmonitor.survey import NOWHERE, Source, Survey, source_options
-from abmonitor.vocabulary import CONTROL
+from abmonitor.init.survey import NOWHERE, Source, Survey, source_options
+from abmonitor.init.vocabulary import CONTROL
+from abmonitor.live.findings import quantile, span
+from abmonitor.operate.printable import printable
 from metrics.duration import Duration
 from metrics.experiment import DAY, HOUR, MINUTE
 from stream.sources import FieldOptions

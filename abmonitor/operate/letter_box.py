@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 
-from abmonitor.kafka_admin import CONNECT_MS, KafkaFailedError, failures
+from abmonitor.operate.admin import CONNECT_MS, KafkaFailedError, failures
 from stream.batch import DeadLetter
 from stream.brokers import Brokers
 from stream.dead_letters import from_record, truncated

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from kafka.partitioner.default import murmur2
 
-from abmonitor.findings import Finding, Level, quantile, share, span
-from abmonitor.kafka_sample import Record, TopicSample
-from abmonitor.live_events import MANY, Read
+from abmonitor.live.events import MANY, Read
+from abmonitor.live.findings import Finding, Level, quantile, share, span
+from abmonitor.operate.sample import Record, TopicSample
 from abmonitor.settings import Settings
 from stream.events import Outcome, Prediction, epoch_ms
 

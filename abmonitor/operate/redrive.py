@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from kafka import KafkaProducer
 
-from abmonitor.kafka_admin import CONNECT_MS, failures
-from abmonitor.letter_box import Filter, Found, LetterBox
+from abmonitor.operate.admin import CONNECT_MS, failures
+from abmonitor.operate.letter_box import Filter, Found, LetterBox
 from abmonitor.settings import Settings
 from stream.batch import DeadLetter
 from stream.brokers import Brokers

@@ -5,10 +5,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from abmonitor.columns import Column, columns
-from abmonitor.guess import CLEAR, EXACT, FIELDS, Guess, guessed
-from abmonitor.sample import Sample, SampleError
-from abmonitor.vocabulary import NAMES, OUTCOME_WORDS, PREDICTION_WORDS
+from abmonitor.init.columns import Column, columns
+from abmonitor.init.guess import CLEAR, EXACT, FIELDS, Guess, guessed
+from abmonitor.init.sample import Sample, SampleError
+from abmonitor.init.vocabulary import NAMES, OUTCOME_WORDS, PREDICTION_WORDS
 from stream.events import Event, Outcome, Prediction, Rejected, epoch_ms
 from stream.sources import Decoder, FieldOptions, Kind, SourceOptions
 

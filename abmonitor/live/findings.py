@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from abmonitor.printable import printable
+from abmonitor.operate.printable import printable
 from metrics.duration import Duration
 from metrics.experiment import HOUR
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from abmonitor.kafka_sample import RECORDS, KafkaUnavailableError, sampled
+from abmonitor.operate.sample import RECORDS, KafkaUnavailableError, sampled
 from stream.batch import Headers
 from stream.brokers import Brokers
 from stream.cloudevents import Content, opened

@@ -10,7 +10,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from abmonitor.topics import FoundTopic, NewTopic
+from abmonitor.operate.topics import FoundTopic, NewTopic
 from stream.brokers import Brokers
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 
-from abmonitor.findings import Finding
-from abmonitor.kafka_sample import RECORDS, KafkaUnavailableError, TopicSample, sampled
-from abmonitor.live_events import Read, event_findings, read
-from abmonitor.live_join import join_findings
-from abmonitor.live_store import store_findings
-from abmonitor.live_topics import topic_findings
+from abmonitor.live.events import Read, event_findings, read
+from abmonitor.live.findings import Finding
+from abmonitor.live.join import join_findings
+from abmonitor.live.store import store_findings
+from abmonitor.live.topics import topic_findings
+from abmonitor.operate.sample import RECORDS, KafkaUnavailableError, TopicSample, sampled
 from abmonitor.secret import SecretError
 from abmonitor.settings import Settings
 

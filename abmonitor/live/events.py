@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from abmonitor.findings import Finding, Level, quantile, share, span
-from abmonitor.kafka_sample import Record, TopicSample
+from abmonitor.live.findings import Finding, Level, quantile, share, span
+from abmonitor.operate.sample import Record, TopicSample
 from abmonitor.settings import Settings
 from metrics.experiment import DAY
 from stream.events import Event, Outcome, Prediction, Rejected, epoch_ms

@@ -8,8 +8,8 @@ import redis
 from redis.exceptions import RedisError
 
 from abmonitor import checks
-from abmonitor.findings import Finding, Level
-from abmonitor.live_events import Read
+from abmonitor.live.events import Read
+from abmonitor.live.findings import Finding, Level
 from abmonitor.secret import SecretError
 from abmonitor.settings import ExperimentSettings, Settings
 from stream.events import Prediction

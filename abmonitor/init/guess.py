@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from abmonitor.columns import Column, Scalar
-from abmonitor.vocabulary import FAILED, FINE, NAMES, NO, UNIT_WORDS, YES
+from abmonitor.init.columns import Column, Scalar
+from abmonitor.init.vocabulary import FAILED, FINE, NAMES, NO, UNIT_WORDS, YES
 from stream.events import Time
 from stream.sources import FieldOptions, Kind
 

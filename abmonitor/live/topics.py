@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from abmonitor.findings import Finding, Level, span
-from abmonitor.kafka_sample import TopicSample
+from abmonitor.live.findings import Finding, Level, span
+from abmonitor.operate.sample import TopicSample
 from abmonitor.settings import Settings
 from metrics.experiment import HOUR
 

@@ -1,0 +1,1 @@
+"""The first settings file, guessed from samples."""
