@@ -17,6 +17,7 @@ from stream.faust_worker import FaustLog, Member
 from stream.fetch import LogUnavailableError
 from stream.fleet import PartitionsChangedError, agree_on_partitions, fleet_clock, remembered
 from stream.intake import IntakeOptions, ShardIntake
+from stream.knock import refusals
 from stream.pipeline import ShardPipeline
 from stream.producer import Producer
 from stream.sources import Decoder
@@ -45,6 +46,7 @@ class Worker:
         self._topics, self._options = settings.topics, settings.worker
         self._decoder = Decoder(settings.sources)
         self._pipelines: dict[int, ShardPipeline] = {}
+        self._store_problem: str | None = None
         self._member = Member(
             Reading(brokers, settings.group, int(settings.worker.session_timeout)),
             self._topics,
@@ -71,6 +73,7 @@ class Worker:
             await self._look_around()
             if number % REPORT_EVERY == 0:
                 await self._member.log.report(self._member.intakes.values())
+                await self._examine_store()
 
     async def _pause(self, stop: asyncio.Event) -> None:
         """Wait for the next round, unless something happens before."""
@@ -94,6 +97,8 @@ class Worker:
     async def _wait_for_kafka(self) -> None:
         """Raises MissingTopicError where it has not what is to be counted."""
         self.telemetry.look_at(WorkerStatus(problem="waiting for Kafka"), _now())
+        for refusal in await refusals(self._brokers):
+            logger.warning("%s", refusal)
         producer = Producer(self._brokers)
         try:
             for topic in self._topics:
@@ -101,6 +106,14 @@ class Worker:
         finally:
             await producer.stop()
         await self._letters.start()
+
+    async def _examine_store(self) -> None:
+        """See whether Redis is set up to keep what it is given."""
+        with suppress(StoreUnavailableError):
+            found = "; ".join(await self._store.problems()) or None
+            if found and found != self._store_problem:
+                logger.error("%s", found)
+            self._store_problem = found
 
     def _raise_failure(self) -> None:
         if self._member.failed.done():
@@ -122,7 +135,7 @@ class Worker:
         member = self._member
         shards = tuple(self._status(each, pending) for each in member.intakes.values())
         joined = member.rebalances > 0 and not member.app.rebalancing
-        status = WorkerStatus(shards, joined, store_up, member.rebalances)
+        status = WorkerStatus(shards, joined, store_up, member.rebalances, self._store_problem)
         self.telemetry.look_at(status, _now())
 
     def _status(self, intake: ShardIntake, pending: Mapping[int, int]) -> ShardStatus:

@@ -43,7 +43,7 @@ class WorkerStatus:
     store_up: bool = False
     rebalances: int = 0
     problem: str | None = None
-    """What keeps it from starting."""
+    """What else is wrong: what keeps it from starting, or may lose what it counts."""
 
 
 class RejectedShare:

@@ -8,6 +8,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from metrics.layout import Keys, decode_meta, partitions_key, shards_key
+from stream.redis_health import in_words
 from stream.store import Store, StoreUnavailableError
 
 
@@ -69,4 +70,4 @@ def _told() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:
-        raise StoreUnavailableError(f"Redis does not answer: {error}") from error
+        raise StoreUnavailableError(in_words(error)) from error

@@ -1,10 +1,10 @@
 """Whether the configured Redis can hold what will be remembered. Does I/O (Redis)."""
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import redis
 from redis.exceptions import RedisError
 
 from abmonitor import checks
@@ -13,6 +13,9 @@ from abmonitor.live.findings import Finding, Level
 from abmonitor.secret import SecretError
 from abmonitor.settings import ExperimentSettings, Settings
 from stream.events import Prediction
+from stream.redis_address import AddressError
+from stream.redis_health import infos
+from stream.store import Store
 
 
 OLDEST = (7, 0)
@@ -30,29 +33,29 @@ def store_findings(
         yield from _need(declared, found.predictions_per_second, reports[found.name])
     where = f"Redis ({settings.redis.source})"
     try:
-        info = _info(settings.redis.resolve(environ))
-    except (SecretError, RedisError, OSError, ValueError) as error:
-        # A wrong address may be a password: only what kind of error it is can be told of ValueErrors.
-        told = "its address cannot be read" if isinstance(error, ValueError) else str(error)
-        yield Finding(
-            "error",
-            "redis",
-            where,
-            f"cannot be used: {told}; expected redis://[user:password@]host:port/database",
-        )
+        nodes = asyncio.run(_infos(settings.redis.resolve(environ)))
+    except (SecretError, AddressError) as error:
+        yield Finding("error", "redis", where, f"cannot be used: {error}")
         return
-    yield _version(info, where)
-    yield _policy(info, where)
-    yield _memory(info, sum(map(_needed, reports.values())), where)
+    except (RedisError, OSError) as error:  # a TimeoutError is an OSError
+        told = str(error) or f"no answer within {ANSWER_S:g} s"
+        yield Finding("error", "redis", where, f"cannot be used: {told}")
+        return
+    needed = sum(map(_needed, reports.values())) // len(nodes)  # shards spread over the nodes
+    for name, info in nodes.items():
+        place = f"{where} at {name}" if name else where
+        yield _version(info, place)
+        yield _policy(info, place)
+        yield _memory(info, needed, place)
 
 
-def _info(url: str) -> dict[str, Any]:
-    client = redis.Redis.from_url(
-        url, protocol=2, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S
-    )
-    with client:
-        found: dict[str, Any] = client.info()
-        return found
+async def _infos(url: str) -> dict[str, dict[str, Any]]:
+    store = Store.at(url)
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            return await infos(store.client)
+    finally:
+        await store.close()
 
 
 def _rates(reads: Sequence[Read]) -> dict[str, float]:

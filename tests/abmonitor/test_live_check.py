@@ -514,8 +514,13 @@ def test_a_redis_must_not_be_too_old(version: str, level: str) -> None:
         ("ABMONITOR_KAFKA", "s3cret", "kafka", "expected host:port"),
         ("ABMONITOR_REDIS", "redis://:s3cret@127.0.0.1:1/0", "redis", "cannot be used"),
         ("ABMONITOR_REDIS", "", "redis", "ABMONITOR_REDIS is not set"),
-        ("ABMONITOR_REDIS", "s3cret", "redis", "expected redis://"),
-        ("ABMONITOR_REDIS", "redis://s3cret@127.0.0.1:s3cret/", "redis", "expected redis://"),
+        ("ABMONITOR_REDIS", "s3cret", "redis", "is not understood: expected"),
+        (
+            "ABMONITOR_REDIS",
+            "redis://s3cret@127.0.0.1:s3cret/",
+            "redis",
+            "is not understood: expected",
+        ),
     ],
 )
 def test_what_cannot_be_reached_is_a_finding(
