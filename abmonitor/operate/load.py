@@ -11,9 +11,8 @@ from abmonitor.settings import Settings
 from stream.producer import Producer, Record
 from stream.rekey import partition_of
 from stream.simulate import CHUNK
+from stream.sources import SourceOptions
 
-
-PREDICTIONS, OUTCOMES = "predictions", "outcomes"
 
 SLOT_S = 0.05
 """Events that are due within this time go together."""
@@ -25,25 +24,25 @@ _TIME = re.compile(rb'"time":(\d+)')
 class Route:
     """Which topic takes which kind of event."""
 
-    predictions: str = PREDICTIONS
-    outcomes: str = OUTCOMES
+    predictions: str = "predictions"
+    outcomes: str = "outcomes"
 
     @classmethod
     def of(cls, settings: Settings) -> "Route":
         """The topics of a deployment; raises ValueError where they take no plain events."""
+        sources = settings.sources or dict.fromkeys(settings.topics, SourceOptions())
         found: dict[str, str] = {}
-        for kind in ("prediction", "outcome"):
-            for name in settings.topics:
-                source = settings.sources.get(name)
-                plain = source is None or not source.fields
-                of_kind = source is None or source.type in (None, kind)
-                if plain and (source is not None or name == f"{kind}s") and of_kind:
-                    found.setdefault(kind, name)
-            if kind not in found:
+        for kind, order in (("prediction", 1), ("outcome", -1)):
+            plain = {name: source.type for name, source in sources.items() if not source.fields}
+            # Where topics take both kinds, predictions go to the first one, and outcomes to the last.
+            mixed = [name for name in plain if plain[name] is None][::order]
+            declared = [name for name in plain if plain[name] == kind]
+            if not declared + mixed:
                 raise ValueError(
                     f"no source takes {kind}s as plain events: simulated events have the fields of"
                     " docs/events.md, so expected a source without `fields`"
                 )
+            found[kind] = (declared + mixed)[0]
         return cls(found["prediction"], found["outcome"])
 
 

@@ -42,6 +42,7 @@ def settings_with(write: Write, sources: str) -> Path:
         ("{}", Route("predictions", "outcomes")),
         ("{a: {type: prediction}, b: {type: outcome}}", Route("a", "b")),
         ("{a: {}}", Route("a", "a")),
+        ("{p: {}, o: {}}", Route("p", "o")),
         ("{m: {type: prediction, fields: {variant: v}}, a: {}}", Route("a", "a")),
         ("{a: {type: outcome}, b: {}}", Route("b", "a")),
     ],
