@@ -15,6 +15,7 @@ from typing import NoReturn
 from metrics.experiment import MINUTE
 from stream.batch import Batch, BatchReport
 from stream.fetch import Bounds, Fetch, Log, LogUnavailableError, NotOursError
+from stream.maturity import MAX_SWEEP
 from stream.pipeline import ShardContestedError, ShardPipeline
 from stream.store import StoreUnavailableError
 
@@ -47,6 +48,8 @@ class IntakeOptions:
     """How much earlier than by this machine's clock a partition is taken to be complete."""
     idle_s: float = 1.0
     """How often a partition that is read to its end is said to be so."""
+    lost_after_s: float = 30.0
+    """How long a fetch may be on its way."""
     depth: int = 2
     """Fetches of a topic that wait here before no more are asked for."""
     backoff_s: tuple[float, ...] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -63,12 +66,20 @@ class _Lane:
     log_start: int = 0
     arrival: int = 0
     """No earlier one will come."""
+    stuck: tuple[int, float] = -1, 0.0
+    """Where the lane stands while a fetch is on its way, and since when."""
     queue: deque[Batch] = field(default_factory=deque)
 
     @property
     def queued_to(self) -> int:
         """The offset that the next fetch continues from."""
         return self.queue[-1].next_position if self.queue else self.expected
+
+    def waits(self, handed_to: int, now: float) -> float:
+        """Seconds for which something has been on its way that was handed over."""
+        if handed_to <= self.queued_to or self.stuck[0] != self.queued_to:
+            self.stuck = self.queued_to, now
+        return now - self.stuck[1]
 
 
 class ShardIntake:
@@ -95,14 +106,19 @@ class ShardIntake:
         self._options, self._clock, self._observe, self._prepare = options, clock, observe, prepare
         self._lanes = {topic: _Lane() for topic in topics}
         self._news = asyncio.Event()
-        self._backlog = False
+        self._begun = self._backlog = False
+        self._owed = 0
+        """Ids to sweep before the next fetch, so that catching up does not pile them up."""
+        self._failures, self._look_at = 0, 0.0
         self.state = IntakeState.STARTING
         self.problem: str | None = None
         """Why the intake does not run, None while it does."""
 
     @property
     def positions(self) -> Mapping[str, int]:
-        """The next offset to count of each topic, as far as known."""
+        """The next offset to count of each topic; empty before they are known."""
+        if not self._begun:
+            return {}
         return {topic: lane.expected for topic, lane in self._lanes.items()}
 
     @property
@@ -125,30 +141,35 @@ class ShardIntake:
 
     async def run(self) -> NoReturn:
         """Count until cancelled. Raises NotOursError when the shard belongs to another worker."""
-        failures = 0
         while True:
             try:
                 await self._begin()
                 while not self._is_broken():
                     await self._step()
-                    failures = 0
                     _heed_cancellation()
             except StoreUnavailableError as error:
-                failures = await self._pause(IntakeState.STORE_AWAY, error, failures)
+                await self._pause(IntakeState.STORE_AWAY, error)
             except LogUnavailableError as error:
-                failures = await self._pause(IntakeState.LOG_AWAY, error, failures)
+                await self._pause(IntakeState.LOG_AWAY, error)
             except ShardContestedError as error:
-                failures = await self._pause(IntakeState.CONTESTED, error, failures)
+                await self._pause(IntakeState.CONTESTED, error)
             except LogCutError as error:
-                failures = await self._pause(IntakeState.LOG_CUT, error, failures)
+                await self._pause(IntakeState.LOG_CUT, error)
 
-    async def _pause(self, state: IntakeState, error: Exception, failures: int) -> int:
+    async def _pause(self, state: IntakeState, error: Exception) -> None:
         pauses = self._options.backoff_s
         if self.state is not state:
             logger.warning("shard %d waits: %s", self.shard, error)
         self.state, self.problem = state, str(error)
-        await asyncio.sleep(pauses[min(failures, len(pauses) - 1)])
-        return failures + 1
+        _heed_cancellation()
+        await asyncio.sleep(pauses[min(self._failures, len(pauses) - 1)])
+        self._failures += 1
+
+    def _goes_on(self) -> None:
+        """It works again. That something was read does not show it: Redis may be full."""
+        if self.state is not IntakeState.RUNNING:
+            logger.info("shard %d is at %s", self.shard, self.positions)
+        self.state, self.problem, self._failures = IntakeState.RUNNING, None, 0
 
     def _is_broken(self) -> bool:
         return any(not lane.generation for lane in self._lanes.values())
@@ -157,6 +178,7 @@ class ShardIntake:
         """Go to the stored positions, or to the beginning of the log where nothing is stored."""
         for lane in self._lanes.values():
             lane.generation = 0  # nothing that is still on its way is wanted
+            lane.stuck = -1, 0.0
             lane.queue.clear()
         await self._prepare()
         stored = await self._pipeline.stored()
@@ -169,22 +191,24 @@ class ShardIntake:
             lane.expected = max(found.start, known.offset if known else 0)
             lane.arrival, lane.log_start = known.arrival if known else 0, found.start
             lane.generation = await self._log.seek(topic, self.shard, lane.expected)
-        self._backlog = True  # there may be some from before
-        if self.state is not IntakeState.RUNNING:
-            logger.info("shard %d begins at %s", self.shard, self.positions)
-        self.state, self.problem = IntakeState.RUNNING, None
+        self._begun, self._backlog, self._owed = True, True, 0  # there may be some from before
+        self._look_at = _time() + self._options.idle_s
+        if self.state is IntakeState.STARTING:
+            self._goes_on()
 
     async def _step(self) -> None:
         """Count the next fetch; where there is none, sweep, or see whether the log has ended."""
         self._news.clear()
-        topic = self._next()
-        if topic is not None:
+        topic, left = self._next(), self._look_at - _time()
+        if left <= 0 and not all(lane.queue for lane in self._lanes.values()):
+            await self._complete()  # also while others are busy: a silent topic holds up all
+        elif topic is not None and not (self._backlog and self._owed):
             lane = self._lanes[topic]
             await self._count(topic, replace(lane.queue[0], log_start=lane.log_start))
         elif self._backlog:
             await self._count(*self._nothing())
-        elif not await self._wait():
-            await self._complete()
+        else:
+            await self._wait(left)
 
     def _next(self) -> str | None:
         """The topic to go on with: the one that is behind, unless it has nothing and the other may go."""
@@ -195,41 +219,37 @@ class ShardIntake:
         ahead = self._lanes[topic].arrival - self.watermark
         return topic if ahead <= self._options.max_skew else None
 
-    def _nothing(self) -> tuple[str, Batch]:
+    def _nothing(self, topic: str | None = None) -> tuple[str, Batch]:
         """A batch without records, to sweep by."""
-        topic, lane = next(iter(self._lanes.items()))
-        return topic, Batch(
-            topic, self.shard, lane.expected, lane.expected, log_start=lane.log_start
-        )
+        topic = topic or next(iter(self._lanes))
+        lane = self._lanes[topic]
+        at, start = lane.expected, lane.log_start
+        return topic, Batch(topic, self.shard, at, at, log_start=start)
 
-    async def _wait(self) -> bool:
-        """Wait for news; False when there were none for a while."""
+    async def _wait(self, seconds: float) -> None:
+        """Wait for news, but not longer than that."""
         try:
-            async with asyncio.timeout(self._options.idle_s):
+            async with asyncio.timeout(seconds):
                 await self._news.wait()
         except TimeoutError:
-            return False
-        return True
+            pass
 
     async def _complete(self) -> None:
         """Move the clocks of topics that were read to their ends, which no record moves."""
-        now = self._clock()  # before asking: what comes later may have arrived since
-        reach = await self._log.reach(self._lanes, self.shard)
+        complete_to = self._clock() - self._options.clock_skew  # what comes later may have arrived
+        reach, ended = await self._log.reach(self._lanes, self.shard), 0
+        self._look_at = _time() + self._options.idle_s
         for topic, lane in self._lanes.items():
             found = reach[topic]
-            at_end = found.read_to >= found.end and found.handed_to == lane.expected
-            complete_to = now - self._options.clock_skew
-            if lane.queue or not at_end or complete_to <= lane.arrival:
+            if lane.waits(found.handed_to, _time()) > self._options.lost_after_s:
+                lane.generation = 0  # it got lost, and nothing follows that would tell
+            if lane.queue or found.read_to < found.end or found.handed_to != lane.expected:
                 continue
-            nothing = Batch(
-                topic,
-                self.shard,
-                lane.expected,
-                lane.expected,
-                complete_to=complete_to,
-                log_start=lane.log_start,
-            )
-            await self._count(topic, nothing)
+            ended += 1
+            if complete_to > lane.arrival and not self._is_broken():
+                await self._count(topic, replace(self._nothing(topic)[1], complete_to=complete_to))
+        if ended == len(self._lanes) and not self._is_broken():
+            self._goes_on()  # there may have been nothing to write
 
     async def _count(self, topic: str, batch: Batch) -> None:
         """Have one batch counted."""
@@ -244,13 +264,20 @@ class ShardIntake:
             )
             lane.generation = 0
             return
+        if report.commits:
+            self._goes_on()
         self._backlog = report.backlog
+        self._owed = max(0, self._owed + len(batch) - MAX_SWEEP) if report.backlog else 0
         lane.expected = batch.next_position
         lane.arrival = max(lane.arrival, report.clocks.get(topic, 0))
         if lane.queue and len(batch):
             lane.queue.popleft()
             if len(lane.queue) == self._options.depth - 1:
                 self._log.hold(topic, self.shard, held=False)
+
+
+def _time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _heed_cancellation() -> None:

@@ -32,6 +32,7 @@ class Shard:
         """A worker that starts, or goes back, cannot know what readers have seen of a lost commit."""
         self.fleet = FleetClock()
         self._latest = ""
+        """The commit as of which the caches are."""
 
     def told(self, meta: Meta) -> int | None:
         """The latest time of an outcome anywhere: one shard may have none for hours and miss none."""
@@ -51,9 +52,13 @@ class Shard:
         return self.store.session(self.keys.shard)
 
     async def begin(self, session: Session, *reads: Command) -> tuple[Meta, list[Any]]:
-        """Begin a session; drop the caches if the latest commit was not ours."""
+        """Begin a session; drop the caches if the latest commit was not ours.
+
+        Then ours may have been lost after readers saw it, and its number be given a second time.
+        """
         meta, replies = await session.begin(*reads)
         if meta.commit != self._latest:
+            self._latest, self.new_lineage = meta.commit, True
             self.ledgers.forget_all()
             self.heads.forget_all()
         return meta, replies
@@ -78,6 +83,7 @@ class Shard:
         if self.new_lineage:
             meta.lineage = uuid.uuid4().hex
             await self.store.register(self.keys.shard)
+        self.new_lineage = True  # unless it is known to have been written: readers may see it
         meta.seq, meta.commit = meta.seq + 1, uuid.uuid4().hex
         started = perf_counter()
         await session.commit(meta, [*writes, *self.ledgers.writes(values, meta.seq)])
