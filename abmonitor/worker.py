@@ -27,6 +27,8 @@ from stream.store import Store, StoreUnavailableError
 logger = logging.getLogger(__name__)
 
 FLEET_EVERY_S = 2.0
+LETTERS_WAIT_S = 10.0
+"""Dead letters that wait longer than that are told of."""
 REPORT_EVERY = 3
 """In how many of these rounds offsets are reported to the group."""
 
@@ -135,7 +137,10 @@ class Worker:
         member = self._member
         shards = tuple(self._status(each, pending) for each in member.intakes.values())
         joined = member.rebalances > 0 and not member.app.rebalancing
-        status = WorkerStatus(shards, joined, store_up, member.rebalances, self._store_problem)
+        problem = self._store_problem
+        if self._letters.waiting_s > LETTERS_WAIT_S:
+            problem = "Kafka does not take the dead letters; nothing is counted before they are safe"
+        status = WorkerStatus(shards, joined, store_up, member.rebalances, problem)
         self.telemetry.look_at(status, _now())
 
     def _status(self, intake: ShardIntake, pending: Mapping[int, int]) -> ShardStatus:

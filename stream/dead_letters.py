@@ -4,12 +4,14 @@
 """
 
 import re
+import time
 from collections.abc import Sequence
+from itertools import count
 from typing import Literal
 
 from stream.batch import DeadLetter, Headers
 from stream.brokers import Brokers
-from stream.producer import Producer, Record
+from stream.producer import Producer, Record, RefusedError
 
 
 MAX_LETTER_BYTES = (2 << 20) - (4 << 10)
@@ -113,6 +115,16 @@ class KafkaDeadLetters:
         """`limit`: bytes that a letter may need, a little less than the topic's `max.message.bytes`."""
         self._topic, self._limit = topic, limit
         self._producer = Producer(brokers, compression=compression)
+        self._calls = count()
+        self._sending: dict[int, float] = {}
+        """When the calls of `send` began that have not returned."""
+
+    @property
+    def waiting_s(self) -> float:
+        """For how long the oldest letters have been waiting for Kafka."""
+        if not self._sending:
+            return 0.0
+        return time.monotonic() - min(self._sending.values())
 
     async def start(self) -> None:
         """Connect, however long that takes. Raises MissingTopicError, RefusedError."""
@@ -128,13 +140,21 @@ class KafkaDeadLetters:
         While Kafka is away this waits. After a crash a letter may come again. Raises MissingTopicError,
         and RefusedError where no letter would ever be taken.
         """
+        call = next(self._calls)
+        self._sending[call] = time.monotonic()
+        try:
+            await self._send(letters)
+        finally:
+            del self._sending[call]
+
+    async def _send(self, letters: Sequence[DeadLetter]) -> None:
         limit = self._limit
         while letters:
-            count = await self._producer.partitions(self._topic)
-            records = [_placed(letter, limit, count) for letter in letters]
+            partitions = await self._producer.partitions(self._topic)
+            records = [_placed(letter, limit, partitions) for letter in letters]
             too_large = await self._producer.send(self._topic, records)
             if too_large and limit <= LEAST_BYTES:
-                raise ValueError(
+                raise RefusedError(
                     f"topic {self._topic!r} takes no record of {LEAST_BYTES} bytes; its"
                     " max.message.bytes should be larger than that of the source topics"
                 )

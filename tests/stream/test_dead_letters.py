@@ -200,10 +200,12 @@ async def test_no_letter_is_lost_while_kafka_is_away(own_kafka: KafkaServer) -> 
     started = asyncio.create_task(starting.start())
     await asyncio.sleep(1)
     assert not sending.done()
+    assert letters.waiting_s > 0.9
     await asyncio.to_thread(own_kafka.start)
     async with asyncio.timeout(60):
         await sending
         await started
+    assert letters.waiting_s == 0
     await letters.stop()
     await starting.stop()
     found = {letter.offset for letter in letters_in(own_kafka.servers, topic)}
