@@ -155,7 +155,11 @@ class FetchThread(driver.AIOKafkaConsumerThread):
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has; 0 where it does not exist."""
-        return len(self._ensure_consumer().partitions_for_topic(topic) or ())
+        consumer = self._ensure_consumer()
+        found = consumer.partitions_for_topic(topic)
+        if not found:  # or Kafka has not told yet: do not wait for the next look a minute later
+            self.thread_loop.call_soon_threadsafe(consumer._client.force_metadata_update)  # noqa: SLF001
+        return len(found or ())
 
     def end(self, tp: TP) -> int | None:
         """The end of a partition as of its latest fetch."""
@@ -189,7 +193,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         max_records: int | None = None,
     ) -> dict[TP, list[Fetch]]:
         """One fetch a partition; what is held stays with the fetcher, which then reads no more of it."""
-        del max_records
+        del timeout, max_records
         if not self.consumer.flow_active:
             return {}
         fetcher = consumer._fetcher  # noqa: SLF001 # as faust does
@@ -197,13 +201,11 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         wanted = {tp for tp in active_partitions & tracks.keys() if not tracks[tp].held}
         with fetcher._subscriptions.fetch_context():  # noqa: SLF001 # tells the group that we live
             if not wanted:  # none would mean all
-                await asyncio.sleep(min(timeout or POLL_S, POLL_S))
+                await asyncio.sleep(POLL_S)
                 return {}
             asked = {aiokafka.TopicPartition(*tp) for tp in wanted}
             try:
-                records = await fetcher.fetched_records(
-                    asked, timeout=min(timeout or POLL_S, POLL_S), max_records=MAX_RECORDS
-                )
+                records = await _fetched(fetcher, asked)
             except OffsetOutOfRangeError as error:
                 return self._outside(error)
             except NoOffsetForPartitionError:
@@ -245,6 +247,39 @@ class FetchThread(driver.AIOKafkaConsumerThread):
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Say nothing: that a partition waits is nothing unusual, and the worker's telemetry shows it."""
+
+
+async def _fetched(fetcher: Any, asked: set[Any]) -> dict[Any, list[Any]]:
+    """What the fetcher has of the partitions `asked`, after waiting for a while where it has nothing."""
+    _keep_as_they_are(fetcher)
+    records: dict[Any, list[Any]]
+    records = await fetcher.fetched_records(asked, timeout=0, max_records=MAX_RECORDS)
+    if records:
+        return records
+    waiter = fetcher._create_fetch_waiter()  # noqa: SLF001
+    news, _ = await asyncio.wait([waiter], timeout=POLL_S)
+    if not news:
+        waiter.cancel()
+        return {}
+    waiter.result()  # raises where we may not read
+    _keep_as_they_are(fetcher)
+    records = await fetcher.fetched_records(asked, timeout=0, max_records=MAX_RECORDS)
+    return records
+
+
+def _keep_as_they_are(fetcher: Any) -> None:
+    """Spare aiokafka making an object of its own of each record, which takes longer than all else here.
+
+    The records as they are read have all that is needed.
+    """
+    for result in fetcher._records.values():  # noqa: SLF001 # errors are among them
+        fetched = getattr(result, "_partition_records", None)
+        if fetched is not None:
+            fetched._consumer_record = _as_it_is  # noqa: SLF001
+
+
+def _as_it_is(_: Any, record: Any) -> Any:
+    return record
 
 
 def _headers(found: Iterable[tuple[str, bytes | None]]) -> Headers:

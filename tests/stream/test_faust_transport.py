@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from aiokafka import AIOKafkaProducer
-from aiokafka.consumer.fetcher import Fetcher
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -338,3 +340,24 @@ def test_what_is_called_in_aiokafka_is_there() -> None:
     assert parameters(Fetcher.fetched_records) == ["self", "partitions", "timeout", "max_records"]
     # Without partitions it gives those of all, which is why it is not called then.
     assert "if partitions and tp not in partitions" in inspect.getsource(Fetcher.fetched_records)
+    assert parameters(Fetcher._create_fetch_waiter) == ["self"]
+    assert parameters(PartitionRecords._consumer_record) == ["self", "tp", "record"]
+    assert "self._consumer_record(tp, record)" in inspect.getsource(
+        PartitionRecords._unpack_records
+    )
+    assert "self._partition_records = partition_records" in inspect.getsource(FetchResult.__init__)
+
+
+def test_the_records_that_aiokafka_reads_have_all_that_is_needed() -> None:
+    batch = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 16)
+    batch.append(0, 123, b"key", b"value", [("name", b"text")])
+    records = MemoryRecords(bytes(batch.build()))
+    fetched = PartitionRecords(TopicPartition("t", 0), records, [], 0, None, None, True, 1)
+    fetched._consumer_record = lambda _, record: record
+    (record,) = fetched
+    assert (record.offset, record.timestamp) == (0, 123)
+    assert (record.key, record.value, list(record.headers)) == (
+        b"key",
+        b"value",
+        [("name", b"text")],
+    )
