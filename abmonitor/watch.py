@@ -19,7 +19,7 @@ from stream.store import Store, StoreUnavailableError
 
 logger = logging.getLogger(__name__)
 
-EVERY_S = 1.0
+EVERY_S = 0.5
 STALE_AFTER = 2 * MINUTE
 """Workers move the clocks of silent partitions, too: data older than this means that they stand still."""
 OVERDUE_S = 15.0

@@ -46,6 +46,8 @@ class Batch:
     def part(self, start: int, stop: int) -> "Batch":
         """Records `start` to `stop`, as a batch that continues where the records before it end."""
         last = stop >= len(self)
+        if last and start == 0:
+            return self
         return Batch(
             self.topic,
             self.shard,

@@ -13,9 +13,9 @@ from stream.join import Joined
 from stream.ledgers import Deltas, spread
 from stream.maturity import Harvest, pack_chunks
 from stream.queues import EXPIRE, Queue, due_queue
+from stream.resp import Command, fields, pairs
 from stream.rows import EARLY_STRUCT, unpack_rows
 from stream.screen import Screened, ScreenedOutcome, ScreenedPrediction, Screening, SpecTable
-from stream.store import Command
 
 
 @dataclass(slots=True)
@@ -165,13 +165,11 @@ class Work:
         joined = self.joined
         commands = self._taken(keys, queues)
         if joined.pending:
-            fields = [part for item in joined.pending.items() for part in item]
-            commands.append(("HSET", keys.pending, *fields))
+            commands.append(("HSET", keys.pending, pairs(joined.pending)))
         if joined.early_gone:
-            commands.append(("HDEL", keys.early, *joined.early_gone))
+            commands.append(("HDEL", keys.early, fields(joined.early_gone)))
         if joined.early:
-            fields = [part for item in joined.early.items() for part in item]
-            commands.append(("HSET", keys.early, *fields))
+            commands.append(("HSET", keys.early, pairs(joined.early)))
         for name, (arrivals, digests) in self.grown.items():
             commands.append(("RPUSH", keys.key(name), *pack_chunks(arrivals, digests)))
         return commands
@@ -184,7 +182,7 @@ class Work:
             if harvest is None:
                 continue
             if queue.is_last and harvest.digests:
-                commands.append(("HDEL", keys.pending, *harvest.digests))
+                commands.append(("HDEL", keys.pending, fields(harvest.digests)))
             if harvest.finished:
                 commands.append(("LPOP", keys.key(queue.name), harvest.finished))
         return commands

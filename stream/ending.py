@@ -9,10 +9,10 @@ from stream.fold import Slice, fold_mature
 from stream.ledgers import spread
 from stream.maturity import Chunk, pack_chunks
 from stream.queues import due_queue, forget_queue
+from stream.resp import Command, fields
 from stream.rows import digests_in, time_of, unpack_rows
 from stream.screen import Spec
 from stream.shard import Shard
-from stream.store import Command
 
 
 async def finish(shard: Shard, at: int, *, complete: bool = False) -> None:
@@ -52,7 +52,7 @@ async def _finish_chunk(shard: Shard, spec: Spec, at: int | None) -> bool:
         ids, arrivals = digests_in(chunk.digests)[done:], chunk.arrivals[done:].tolist()
         found: list[bytes | None] = []
         if ids:
-            (found,) = await session.read(("HMGET", shard.keys.pending, *ids))
+            (found,) = await session.read(("HMGET", shard.keys.pending, fields(ids)))
         grace = int(spec.experiment.labels.grace)
         limit = None if at is None else min(at, (meta.last_outcome or 0) + grace)
         writes: list[Command] = [("LPOP", due)]

@@ -19,8 +19,8 @@ from metrics.layout import (
 )
 from metrics.ledger import Ledger, total
 from stream.fold import Ledgers
+from stream.resp import Command
 from stream.screen import SpecTable
-from stream.store import Command
 
 
 MAX_CACHED = 4_096

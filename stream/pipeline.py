@@ -23,10 +23,11 @@ from stream.fleet import FleetClock
 from stream.fold import MAX_ROWS
 from stream.join import Joiner
 from stream.queues import EXPIRE, Queue
+from stream.resp import Command, fields
 from stream.screen import Screening, SpecTable, screen
 from stream.shard import Shard
 from stream.sources import Decoder
-from stream.store import Command, ConflictError, Session, Store
+from stream.store import ConflictError, Session, Store
 
 
 MAX_RECORDS = min(20_000, MAX_ROWS)
@@ -214,7 +215,7 @@ class ShardPipeline:
         deltas: list[Command] = []
         for queue in wanted:
             key = self._shard.keys.early if queue.name == EXPIRE else self._shard.keys.pending
-            deltas.append(("HMGET", key, *work.harvests[queue.name].digests))
+            deltas.append(("HMGET", key, fields(work.harvests[queue.name].digests)))
         for queue, found in zip(wanted, await session.read(*deltas), strict=True):
             digests = work.harvests[queue.name].digests
             changed = work.joined.pending if queue.name != EXPIRE else {}
@@ -252,7 +253,7 @@ class ShardPipeline:
 
 
 def _lookup(key: str, digests: Sequence[bytes]) -> list[Command]:
-    return [("HMGET", key, *digests)] if digests else []
+    return [("HMGET", key, fields(digests))] if digests else []
 
 
 def _present(

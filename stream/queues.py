@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from metrics.layout import Keys, Meta
 from stream.maturity import Chunk, Harvest, harvest
+from stream.resp import Command
 from stream.screen import Spec
-from stream.store import Command
 
 
 HEAD_CHUNKS = 8

@@ -11,8 +11,9 @@ from metrics.layout import Keys, Meta
 from stream.fleet import FleetClock
 from stream.ledgers import Deltas, LedgerCache
 from stream.queues import Heads, queues_of
+from stream.resp import Command
 from stream.screen import SpecTable
-from stream.store import Command, Session, Store
+from stream.store import Session, Store
 
 
 MAX_AHEAD = 6 * HOUR

@@ -15,7 +15,8 @@ from support.truth import truth_of
 
 from metrics.layout import Keys
 from stream.pipeline import MAX_CONFLICTS, ShardContestedError
-from stream.store import Command, Store, StoreUnavailableError
+from stream.resp import Command
+from stream.store import Store, StoreUnavailableError
 
 
 FAR = 4_000_000

@@ -37,7 +37,8 @@ from stream.batch import BatchReport
 from stream.fetch import Fetch, LogUnavailableError, NotOursError
 from stream.intake import IntakeOptions, IntakeState, ShardIntake
 from stream.pipeline import ShardPipeline
-from stream.store import Command, Store, StoreUnavailableError
+from stream.resp import Command
+from stream.store import Store, StoreUnavailableError
 
 
 FAR = 4_000_000

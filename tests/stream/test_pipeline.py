@@ -1,6 +1,7 @@
 import random
 from functools import partial
 from itertools import cycle, repeat
+from typing import Any
 
 import msgspec
 import pytest
@@ -370,9 +371,9 @@ async def test_a_commit_sweeps_a_bounded_number_of_ids_and_the_backlog_is_draine
     topic, worker = Topic.of(records), pipeline(store)
     await consume(worker, topic, repeat(700))
 
-    async def note(commands: list[tuple[object, ...]]) -> None:
+    async def note(commands: list[tuple[Any, ...]]) -> None:
         swept.extend(
-            len(c) - 2 for c in commands if c[0] == "HMGET" and str(c[1]).endswith("pending")
+            c[2].number for c in commands if c[0] == "HMGET" and str(c[1]).endswith("pending")
         )
 
     store.before = note  # type: ignore[assignment]  # a list is a sequence

@@ -23,7 +23,8 @@ from support.truth import truth_of
 from metrics.layout import Keys, shards_key
 from stream.batch import Batch
 from stream.pipeline import ShardPipeline
-from stream.store import Command, Store, StoreUnavailableError
+from stream.resp import Command
+from stream.store import Store, StoreUnavailableError
 
 
 FAR = 4_000_000

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import redis.asyncio
-from hiredis import pack_command
 
-from stream.store import Command, Session, Store
+from stream.resp import Command, pack
+from stream.store import Session, Store
 
 
 class KilledError(Exception):
@@ -40,7 +40,7 @@ class _Session(Session):
         await self._store.before(commands)
         if self._store.tears and is_commit(commands):
             half = commands[: len(commands) // 2]
-            await self._connection.send_packed_command(b"".join(map(pack_command, half)))
+            await self._connection.send_packed_command(b"".join(map(pack, half)))
             await self._connection.disconnect()
             raise KilledError
         replies = await super()._exchange(*commands)
