@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench constraints clean
+.PHONY: help demo test chaos lint bench bench-kafka constraints clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
@@ -16,6 +16,9 @@ demo: $(VENV)/.run ## Watch a broken model lose profit and be rolled back
 test: $(VENV)/.dev ## Run all tests (those on a real Redis or Kafka: with redis-server, java, mvn and openssl)
 	$(BIN)/python -m pytest $(ARGS)
 
+chaos: $(VENV)/.dev ## Hurt workers, Kafka and Redis for a long time, and compare the counts
+	ABMONITOR_CHAOS=long $(BIN)/python -m pytest tests/chaos $(ARGS)
+
 lint: $(VENV)/.dev ## Style, types and the rule of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -24,6 +27,9 @@ lint: $(VENV)/.dev ## Style, types and the rule of imports
 
 bench: $(VENV)/.dev ## What the pipeline costs, side by side (needs redis-server)
 	$(BIN)/python benchmarks/pipeline.py $(ARGS)
+
+bench-kafka: $(VENV)/.dev ## The worker beside other engines, on a real Kafka (ten minutes; installs them)
+	$(BIN)/python benchmarks/throughput.py $(ARGS)
 
 constraints: $(VENV)/.dev ## Pin the newest versions of all dependencies, with hashes
 	$(BIN)/python -m pip install --quiet uv

@@ -241,8 +241,9 @@ class ShardIntake:
         self._look_at = _time() + self._options.idle_s
         for topic, lane in self._lanes.items():
             found = reach[topic]
-            if lane.waits(found.handed_to, _time()) > self._options.lost_after_s:
-                lane.generation = 0  # it got lost, and nothing follows that would tell
+            lost = lane.waits(found.handed_to, _time()) > self._options.lost_after_s
+            if lost or found.end < lane.expected:
+                lane.generation = 0  # nothing follows that would tell: see what the log has
             if lane.queue or found.read_to < found.end or found.handed_to != lane.expected:
                 continue
             ended += 1
