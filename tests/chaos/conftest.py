@@ -20,10 +20,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", f"ignore:{unbound}:ResourceWarning")
 
 
+IS_LONG = os.environ.get("ABMONITOR_CHAOS") == "long"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes and has no shorter form."""
+    dropped = [item for item in items if item.get_closest_marker("long") and not IS_LONG]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item not in dropped]
+
+
 @pytest.fixture(scope="session")
 def is_long() -> bool:
     """Whether there is time for more than what has to be shown with every change."""
-    return os.environ.get("ABMONITOR_CHAOS") == "long"
+    return IS_LONG
 
 
 @pytest.fixture(scope="session")

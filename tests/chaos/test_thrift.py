@@ -34,11 +34,10 @@ GROWTH = 32 << 20
 """Bytes; what is kept of each event would be far more."""
 
 
+@pytest.mark.long
 def test_a_worker_does_not_grow_with_what_it_has_counted(
-    make_scene: MakeScene, own_redis: RedisServer, is_long: bool
+    make_scene: MakeScene, own_redis: RedisServer
 ) -> None:
-    if not is_long:
-        pytest.skip("takes minutes; `make chaos` does not skip it")
     scene = make_scene(own_redis)
     (worker,) = scene.crew.hire()
     scene.crew.wait_ready()
