@@ -45,7 +45,7 @@ class Reading:
     brokers: Brokers
     group: str
     session_timeout_ms: int = 10_000
-    fetch_bytes: int = 1 << 20
+    fetch_bytes: int = 2 << 20
     """Of one partition."""
 
     def consumer(self) -> dict[str, Any]:
