@@ -139,7 +139,9 @@ class Worker:
         joined = member.rebalances > 0 and not member.app.rebalancing
         problem = self._store_problem
         if self._letters.waiting_s > LETTERS_WAIT_S:
-            problem = "Kafka does not take the dead letters; nothing is counted before they are safe"
+            problem = (
+                "Kafka does not take the dead letters; nothing is counted before they are safe"
+            )
         status = WorkerStatus(shards, joined, store_up, member.rebalances, problem)
         self.telemetry.look_at(status, _now())
 

@@ -188,7 +188,9 @@ def _letters(letters: list[Found], width: int) -> Text:
             place = f"{letter.topic}/{letter.partition}/{letter.offset}"
             cut = "" if found.whole else " (cut)"
             lines.append(f"{_time(found.at)}  {printable(letter.reason)}  {printable(place)}{cut}")
-            lines += [f"  {printable(text, width - 2)}" for text in (letter.detail, letter.value or "")]
+            lines += [
+                f"  {printable(text, width - 2)}" for text in (letter.detail, letter.value or "")
+            ]
     return Text("\n".join(lines), no_wrap=True)
 
 
