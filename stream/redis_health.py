@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import redis.asyncio
-from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
+from redis.exceptions import AuthenticationError, MovedError, NoPermissionError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -49,6 +49,11 @@ def in_words(error: Exception) -> str:
         return f"Redis refused the user or the password in its address: {error}"
     if isinstance(error, NoPermissionError):
         return f"Redis refused: the user in its address may not do this: {error}"
+    if isinstance(error, MovedError):
+        return (
+            "Redis refused: another node of the cluster has the key; the address of a Redis Cluster"
+            f" begins with redis+cluster:// or rediss+cluster://: {error}"
+        )
     if isinstance(error, MOVING):
         return f"Redis refused: the shard's keys are moving to another node: {error}"
     if isinstance(error, RedisConnectionError | RedisTimeoutError | OSError):

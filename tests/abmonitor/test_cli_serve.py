@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support.servers import RedisServer
+from support.servers import RedisCluster, RedisServer
 from support.servers.base import HOST, free_ports
 from support.topics import Topics
 from typer.testing import CliRunner, Result
@@ -448,8 +448,27 @@ def samples(text: str, name: str) -> dict[tuple[tuple[str, str], ...], float]:
     }
 
 
+def test_a_node_of_a_cluster_is_not_taken_for_one_redis(
+    kafka_topics: Topics, redis_cluster: RedisCluster, config: Path
+) -> None:
+    for name in ("predictions", "outcomes", "letters"):
+        kafka_topics.create(name)
+    given = settings_on(kafka_topics, config)
+    with service("worker", given, kafka=kafka_topics.servers, redis=redis_cluster.url) as worker:
+        worker.until(lambda: "redis+cluster://" in worker.get("/readyz")[1], "the reason")
+
+
+@pytest.fixture(params=["one Redis", "Redis Cluster"])
+def any_redis(request: pytest.FixtureRequest) -> str:
+    """The address of a Redis, or of a cluster of three."""
+    if request.param == "one Redis":
+        return str(request.getfixturevalue("redis_url"))
+    nodes = request.getfixturevalue("redis_cluster").addresses
+    return "redis+cluster://" + ",".join(f"{host}:{port}" for host, port in nodes)
+
+
 def test_what_is_produced_is_counted_and_shown_and_both_end_when_told_to(
-    kafka_topics: Topics, redis_url: str, config: Path
+    kafka_topics: Topics, any_redis: str, config: Path
 ) -> None:
     predictions = kafka_topics.create("predictions", partitions=2)
     outcomes = kafka_topics.create("outcomes", partitions=2)
@@ -458,8 +477,8 @@ def test_what_is_produced_is_counted_and_shown_and_both_end_when_told_to(
     records = stream_of(predictions, outcomes, count)
     produce(kafka_topics.servers, [*records[:count], (predictions, 0, b"{"), *records[count:]])
     with (
-        service("worker", given, kafka=kafka_topics.servers, redis=redis_url) as worker,
-        service("monitor", given, redis=redis_url) as monitor,
+        service("worker", given, kafka=kafka_topics.servers, redis=any_redis) as worker,
+        service("monitor", given, redis=any_redis) as monitor,
     ):
         worker.until_ready()
         monitor.until_ready()
