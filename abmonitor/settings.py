@@ -181,6 +181,17 @@ def _worker(settings: Settings) -> Iterator[Problem]:
             yield ("worker", field), message
 
 
+def _letters(settings: Settings) -> Iterator[Problem]:
+    if (letters := settings.kafka.dead_letters) in settings.topics:
+        yield (
+            ("kafka", "dead_letters"),
+            (
+                f"{letters!r} is one of the topics that events come in: each letter would be read, refused"
+                " and kept again, without end; expected a topic of its own"
+            ),
+        )
+
+
 def _variants(experiment: Experiment) -> Iterator[Problem]:
     control, variants = experiment.control, experiment.variants
     if control not in variants:
@@ -252,7 +263,7 @@ def _kafka(kafka: KafkaSettings) -> Iterator[Problem]:
 
 PARSERS: dict[type, Parser] = {Duration: _duration, Secret: Secret.parse}
 CHECKS: dict[type, tuple[Check, ...]] = {
-    Settings: (experiment_names, _worker),
+    Settings: (experiment_names, _worker, _letters),
     ExperimentSettings: (_variants, _profitability, _windows, _guardrails),
     Labels: (_horizon, _cohort),
     OnBreach: (_breach,),

@@ -14,7 +14,8 @@ from alerts.actuators.webhook import Webhook, WebhookOptions
 from alerts.order import Actuator
 from alerts.outbox import Dispatcher
 from metrics.experiment import MINUTE
-from stream.store import Store, StoreUnavailableError
+from stream.redis_health import in_words
+from stream.store import Store
 
 
 logger = logging.getLogger(__name__)
@@ -55,8 +56,8 @@ class Watch:
             started = time.monotonic()
             try:
                 await self.monitor.tick()
-            except (RedisError, OSError, StoreUnavailableError) as error:
-                self._fail(f"Redis does not answer: {error}")
+            except (RedisError, OSError) as error:
+                self._fail(in_words(error))
             except Exception as error:  # noqa: BLE001 # it is logged, once
                 self._fail(f"the tick failed: {error!r}", error)
             else:

@@ -25,10 +25,10 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Fields, and what is wrong with them; `shortest_wait`: least horizon + grace (ms)."""
         if not 0 < self.max_skew <= shortest_wait:
             wait = Duration(shortest_wait)
-            yield (
-                "max_skew",
-                f"expected a time above 0, at most the shortest horizon + grace ({wait}), got {self.max_skew}",
-            )
+            told = f"expected a time above 0, at most the shortest horizon + grace ({wait})"
+            # Most who meet this have short horizons, and never heard of the key.
+            default = " (the default); set it" if self.max_skew == MINUTE else ""
+            yield "max_skew", f"{told}, got {self.max_skew}{default}"
         if self.clock_skew > shortest_wait:
             wait = Duration(shortest_wait)
             yield (

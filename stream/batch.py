@@ -1,6 +1,6 @@
 """What one fetch gave for one partition, and what became of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
@@ -11,6 +11,11 @@ from stream.events import Event
 Headers = Mapping[str, bytes]
 
 NO_HEADERS: Headers = MappingProxyType({})
+
+
+def headers_of(found: Iterable[tuple[str, bytes | None]]) -> Headers:
+    """A record's headers by name; the last of a name counts, and one without a value is none."""
+    return {name: value for name, value in found if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

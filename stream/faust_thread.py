@@ -6,10 +6,11 @@ See `stream.faust_transport` for the reasons.
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import aiokafka
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
@@ -24,10 +25,12 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from metrics.experiment import HOUR
-from stream.batch import Batch, Headers
+from stream.batch import Batch, headers_of
 from stream.brokers import Brokers
 from stream.fetch import Bounds, Fetch, LogUnavailableError, NotOursError, Reach
 
+
+T = TypeVar("T")
 
 LOGGER = logging.getLogger("faust.abmonitor")
 """Of faust's services: what they say on each start and stop is theirs, not ours."""
@@ -36,6 +39,11 @@ MAX_RECORDS = 20_000
 """Records of one poll over all partitions."""
 POLL_S = 0.2
 """Longest wait of one poll: a partition that is released meanwhile is not looked at before."""
+ENDED = "the thread that reads from Kafka has ended"
+ASK_S = 10.0
+"""Longest wait for offsets, after which a worker tells that Kafka is away; aiokafka would take 40 s."""
+REPORT_S = 2.0
+"""Longest wait for a report: aiokafka tries for as long as Kafka is away, and the worker would stand still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,13 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         reading: Any = transport
         return aiokafka.AIOKafkaConsumer(**reading.reading.consumer())
 
+    async def on_thread_stop(self) -> None:
+        """Leave. Cancelling a fetch that waits to be repeated ends aiokafka's `stop` half-way, and the thread with it."""
+        try:
+            await super().on_thread_stop()
+        except asyncio.CancelledError:
+            await self._ensure_consumer()._client.close()  # noqa: SLF001
+
     def forget(self) -> None:
         """Hand nothing over until the next seek."""
         self._tracks.clear()
@@ -99,10 +114,28 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         if track is not None:
             track.held = held
 
+    async def _at_once(self, work: Coroutine[Any, Any, T]) -> T:
+        """Have `work` done in the thread; raises LogUnavailableError where that has ended.
+
+        faust's own queue does two things at a time, and brokers tell offsets only between two fetches: fifty
+        idle partitions would wait for ten seconds.
+        """
+        try:
+            done = asyncio.run_coroutine_threadsafe(work, self.thread_loop)
+        except RuntimeError as error:  # its loop is closed
+            work.close()
+            raise LogUnavailableError(ENDED) from error
+        try:
+            return await asyncio.wrap_future(done)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise LogUnavailableError(ENDED) from None  # the thread has cancelled what was left
+
     async def seek_to(self, tp: TP, offset: int) -> int:
         """Go on from `offset`; see `stream.fetch.Log.seek`."""
-        generation: int = await self.call_thread(self._seek_to, tp, offset)
-        return generation
+        return await self._at_once(self._seek_to(tp, offset))
 
     async def _seek_to(self, tp: TP, offset: int) -> int:
         try:
@@ -114,43 +147,37 @@ class FetchThread(driver.AIOKafkaConsumerThread):
 
     async def bounds(self, tps: Iterable[TP]) -> dict[TP, Bounds]:
         """The offsets that the partitions have; see `stream.fetch.Log.bounds`."""
-        bounds: dict[TP, Bounds] = await self.call_thread(self._bounds, list(tps))
-        return bounds
+        return await self._at_once(self._bounds(list(tps)))
 
     async def _bounds(self, tps: list[TP]) -> dict[TP, Bounds]:
         consumer = self._ensure_consumer()
         asked = [aiokafka.TopicPartition(*tp) for tp in tps]
-        try:
-            starts = await consumer.beginning_offsets(asked)
-            ends = await consumer.end_offsets(asked)
-        except KafkaError as error:
-            raise LogUnavailableError(f"Kafka does not tell its offsets: {error!r}") from error
+        starts = await _told(consumer.beginning_offsets(asked))
+        ends = await _told(consumer.end_offsets(asked))
         return {tp: Bounds(starts[at], ends[at]) for tp, at in zip(tps, asked, strict=True)}
 
     async def reach(self, tps: Iterable[TP]) -> dict[TP, Reach]:
         """How far the partitions were read; see `stream.fetch.Log.reach`."""
-        reach: dict[TP, Reach] = await self.call_thread(self._reach, list(tps))
-        return reach
+        return await self._at_once(self._reach(list(tps)))
 
     async def _reach(self, tps: list[TP]) -> dict[TP, Reach]:
         consumer = self._ensure_consumer()
         asked = [aiokafka.TopicPartition(*tp) for tp in tps]
-        try:
-            ends = await consumer.end_offsets(asked)
-        except KafkaError as error:
-            raise LogUnavailableError(f"Kafka does not tell its offsets: {error!r}") from error
+        ends = await _told(consumer.end_offsets(asked))
         found = {}
         for tp, at in zip(tps, asked, strict=True):
             track = self._tracks.get(tp)
             if track is None:
                 raise NotOursError(f"{tp.topic}[{tp.partition}] is not assigned any more")
-            found[tp] = Reach(ends[at], self._read_to(consumer, at), track.next)
+            state = _state(consumer, at)
+            high = state.highwater if state is not None else None
+            uncommitted = high is not None and high > ends[at]
+            found[tp] = Reach(ends[at], self._read_to(consumer, at), track.next, uncommitted)
         return found
 
     def _read_to(self, consumer: aiokafka.AIOKafkaConsumer, at: aiokafka.TopicPartition) -> int:
         """Control records end transactions and are never handed over, but they are read."""
-        assignment = consumer._fetcher._subscriptions.subscription.assignment  # noqa: SLF001
-        state = assignment.state_value(at)
+        state = _state(consumer, at)
         return int(state.position) if state is not None and state.has_valid_position else 0
 
     def partitions(self, topic: str) -> int:
@@ -173,7 +200,8 @@ class FetchThread(driver.AIOKafkaConsumerThread):
 
     async def report(self, offsets: Mapping[TP, int]) -> None:
         """Commit offsets for tools that show lag; nothing here ever reads them."""
-        await self.call_thread(self._report, dict(offsets))
+        with suppress(LogUnavailableError):  # then there is no lag to show any more
+            await self._at_once(self._report(dict(offsets)))
 
     async def _report(self, offsets: dict[TP, int]) -> None:
         consumer = self._ensure_consumer()
@@ -181,8 +209,9 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         if not ours:
             return
         try:
-            await consumer.commit({aiokafka.TopicPartition(*tp): at for tp, at in ours.items()})
-        except (KafkaError, IllegalStateError) as error:
+            async with asyncio.timeout(REPORT_S):
+                await consumer.commit({aiokafka.TopicPartition(*tp): at for tp, at in ours.items()})
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
             self.log.info("offsets were not reported: %r", error)
 
     async def _fetch_records(
@@ -241,7 +270,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
             arrivals([record.timestamp for record in records], int(time.time() * 1000)),
             [record.value for record in records],
             [record.key for record in records],
-            [_headers(each) for each in headers] if any(headers) else None,
+            [headers_of(each) for each in headers] if any(headers) else None,
         )
         return Fetch(track.generation, batch)
 
@@ -267,6 +296,20 @@ async def _fetched(fetcher: Any, asked: set[Any]) -> dict[Any, list[Any]]:
     return records
 
 
+async def _told(offsets: Awaitable[T]) -> T:
+    """Offsets that Kafka was asked for. Raises LogUnavailableError."""
+    try:
+        async with asyncio.timeout(ASK_S):
+            return await offsets
+    except (KafkaError, TimeoutError) as error:
+        raise LogUnavailableError(f"Kafka does not tell its offsets: {error!r}") from error
+
+
+def _state(consumer: aiokafka.AIOKafkaConsumer, at: aiokafka.TopicPartition) -> Any:
+    """What aiokafka knows of a partition, None where it is not assigned."""
+    return consumer._fetcher._subscriptions.subscription.assignment.state_value(at)  # noqa: SLF001
+
+
 def _keep_as_they_are(fetcher: Any) -> None:
     """Spare aiokafka making an object of its own of each record, which takes longer than all else here.
 
@@ -280,10 +323,6 @@ def _keep_as_they_are(fetcher: Any) -> None:
 
 def _as_it_is(_: Any, record: Any) -> Any:
     return record
-
-
-def _headers(found: Iterable[tuple[str, bytes | None]]) -> Headers:
-    return {name: value or b"" for name, value in found}
 
 
 def arrivals(timestamps: list[int], now: int) -> list[int]:

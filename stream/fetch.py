@@ -36,6 +36,8 @@ class Reach:
     """Everything before was read."""
     handed_to: int
     """Everything readable before was handed over."""
+    uncommitted: bool = False
+    """Behind `end` there are records of a transaction that has not ended: they have arrived already."""
 
 
 class LogUnavailableError(Exception):

@@ -244,7 +244,8 @@ class ShardIntake:
             lost = lane.waits(found.handed_to, _time()) > self._options.lost_after_s
             if lost or found.end < lane.expected:
                 lane.generation = 0  # nothing follows that would tell: see what the log has
-            if lane.queue or found.read_to < found.end or found.handed_to != lane.expected:
+            behind = found.read_to < found.end or found.handed_to != lane.expected
+            if lane.queue or behind or found.uncommitted:
                 continue
             ended += 1
             if complete_to > lane.arrival and not self._is_broken():

@@ -19,7 +19,7 @@ from aiokafka.partitioner import murmur2
 from msgspec.structs import astuple
 
 from metrics.experiment import MINUTE
-from stream.batch import DeadLetter
+from stream.batch import DeadLetter, headers_of
 from stream.brokers import Brokers
 from stream.events import Outcome, Prediction, Rejected
 from stream.pipeline import DeadLetters
@@ -134,6 +134,7 @@ class Rekey:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=FETCH_BYTES,
+            isolation_level="read_committed",  # what a producer took back was never sent
         )
         try:
             await consumer.start()
@@ -175,7 +176,7 @@ class Rekey:
         poll = _Poll()
         for part, records in polled.items():
             values = [record.value for record in records]
-            headers = [_headers(record) for record in records]
+            headers = [headers_of(record.headers) for record in records]
             events = self._decoder.decode(part.topic, values, headers)
             for record, event in zip(records, events, strict=True):
                 if isinstance(event, Rejected):
@@ -238,10 +239,6 @@ async def _commit(consumer: Any, offsets: dict[TopicPartition, int]) -> bool:
     return True
 
 
-def _headers(record: Any) -> dict[str, bytes]:
-    return {name: value for name, value in record.headers if value is not None}
-
-
 def _letter(topic: str, record: Any, why: Rejected) -> DeadLetter:
     return DeadLetter(
         why.reason,
@@ -251,5 +248,5 @@ def _letter(topic: str, record: Any, why: Rejected) -> DeadLetter:
         record.offset,
         record.value,
         record.key,
-        _headers(record),
+        headers_of(record.headers),
     )

@@ -33,6 +33,12 @@ def settings_from(config: Path | None) -> Settings:
         wrong_usage(str(error))
 
 
+def is_typed(context: typer.Context, name: str) -> bool:
+    """Whether a parameter stands on the command line, and does not come from anywhere else."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def wrong_usage(message: str) -> NoReturn:
     """End with status 2: the arguments or the settings are wrong."""
     say(message)

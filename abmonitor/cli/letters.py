@@ -11,7 +11,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from abmonitor.cli.common import Config, Json, failed, print_json, say, settings_from, wrong_usage
+from abmonitor.cli.common import (
+    Config,
+    Json,
+    failed,
+    is_typed,
+    print_json,
+    say,
+    settings_from,
+    wrong_usage,
+)
 from abmonitor.cli.kafka import brokers_of, counting
 from abmonitor.operate.admin import KafkaAdmin, KafkaFailedError
 from abmonitor.operate.letter_box import Filter, Found, LetterBox, Summary
@@ -55,6 +64,7 @@ def show_command(
     """Show the letters by reason and topic, and the last of them."""
     context.obj = config
     if context.invoked_subcommand is not None:
+        _refuse_misplaced(context)
         return
     settings = settings_from(config)
     brokers, start = brokers_of(settings), _start(since)
@@ -76,6 +86,14 @@ def show_command(
         print_json(_document(summary))
     else:
         _show(summary)
+
+
+def _refuse_misplaced(context: typer.Context) -> None:
+    """What stands before `redrive` would be lost on it, and it would send more than was asked for."""
+    for name in context.params:
+        if name != "config" and is_typed(context, name):
+            option = "--" + {"as_json": "json"}.get(name, name)
+            wrong_usage(f"{option}: expected behind `{context.invoked_subcommand}`, not before it")
 
 
 def redrive_command(
@@ -100,7 +118,8 @@ def redrive_command(
 
     What can not be used yet is left for the next run. The workers must have the new settings already.
     """
-    settings = settings_from(config or context.obj)
+    # What was typed anywhere goes before the environment, which `config` may be from.
+    settings = settings_from(config if is_typed(context, "config") else context.obj)
     start = _start(since)
     try:
         result = _redrive(

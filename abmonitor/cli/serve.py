@@ -19,6 +19,7 @@ from abmonitor.server import application
 from abmonitor.settings import Settings
 from abmonitor.watch import Watch, actuators_of
 from abmonitor.worker import Worker, WorkerFailedError
+from stream.brokers import CertificateError
 from stream.dead_letters import KafkaDeadLetters
 from stream.fleet import PartitionsChangedError
 from stream.producer import MissingTopicError, RefusedError
@@ -32,6 +33,14 @@ LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"], typer.Option(help="What is logged.")
 ]
 
+
+_FOR_GOOD = (
+    WorkerFailedError,
+    PartitionsChangedError,
+    MissingTopicError,
+    RefusedError,
+    CertificateError,  # a file that was changed since the start
+)
 
 PATIENCE_S = 8.0
 """How long a service may take to end by itself after a signal; it is safe to cut it short."""
@@ -65,7 +74,7 @@ def worker_command(
 
     try:
         _run("worker", settings, work)
-    except (WorkerFailedError, PartitionsChangedError, MissingTopicError, RefusedError) as error:
+    except _FOR_GOOD as error:
         failed(f"worker: {error}")
 
 

@@ -20,6 +20,7 @@ from abmonitor.cli.common import (
     Config,
     Json,
     failed,
+    is_typed,
     print_json,
     say,
     settings_from,
@@ -145,8 +146,7 @@ def _chosen(
         return config
     if both:
         return None
-    source = context.get_parameter_source("config")
-    if source is not None and source.name == "COMMANDLINE":
+    if is_typed(context, "config"):
         wrong_usage("expected one of --spec and --config, got both")
     return None
 

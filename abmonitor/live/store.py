@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from abmonitor import checks
 from abmonitor.live.events import Read
@@ -36,6 +36,10 @@ def store_findings(
         nodes = asyncio.run(_infos(settings.redis.resolve(environ)))
     except (SecretError, AddressError) as error:
         yield Finding("error", "redis", where, f"cannot be used: {error}")
+        return
+    except ResponseError as error:  # a managed Redis may hide it, and so may its access control
+        told = f"it does not say how it is set up ({error}): see yourself that maxmemory-policy is noeviction"
+        yield Finding("warning", "redis", where, told)
         return
     except (RedisError, OSError) as error:  # a TimeoutError is an OSError
         told = str(error) or f"no answer within {ANSWER_S:g} s"

@@ -35,6 +35,9 @@ def _shown(error: KafkaError) -> str:
     text, _, rest = str(error).partition(": Request '")
     said = re.search(r"error_message='([^']*)'", rest)
     text = f"{text}: {said[1]}" if said else text
+    if "Unable to bootstrap" in text:
+        seconds = CONNECT_MS // 1000
+        text = f"no broker let us in within {seconds} s; see that it runs, and that address and `kafka.protocol` are right"
     return text if len(text) <= 300 else text[:300] + "..."
 
 

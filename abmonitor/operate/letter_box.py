@@ -10,7 +10,7 @@ from typing import Any, Self
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 
 from abmonitor.operate.admin import CONNECT_MS, KafkaFailedError, failures
-from stream.batch import DeadLetter
+from stream.batch import DeadLetter, headers_of
 from stream.brokers import Brokers
 from stream.dead_letters import from_record, truncated
 from stream.redrive import Bookmark
@@ -153,7 +153,7 @@ class LetterBox:
 
 
 def _found(record: Any) -> Found:
-    headers = {name: value or b"" for name, value in record.headers}
+    headers = headers_of(record.headers)
     letter = from_record(record.key, record.value, headers)
     return Found(
         record.partition, record.offset, record.timestamp, letter, whole=not truncated(headers)

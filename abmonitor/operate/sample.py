@@ -15,7 +15,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
 
-from stream.batch import Headers
+from stream.batch import Headers, headers_of
 from stream.brokers import Brokers, CertificateError
 
 
@@ -171,8 +171,7 @@ def _record(found: Any) -> Record:
         found.timestamp_type == 1,
         found.key,
         found.value,
-        # A header may be there several times; the latest one counts, as it does for workers.
-        {name: value for name, value in found.headers if value is not None},
+        headers_of(found.headers),
     )
 
 

@@ -112,6 +112,10 @@ def test_everything_of_kafka_can_be_said(write: Write, sample: str, tmp_path: Pa
         (f"password: {HUSH}", "kafka.password: expected {env: NAME} or {file: path}"),
         ("topic: a", "kafka.topic: unknown key 'topic'; expected one of servers, group"),
         ("dead_letters: 'a b'", "kafka.dead_letters: expected text matching regex"),
+        (
+            "dead_letters: outcomes",
+            "kafka.dead_letters: 'outcomes' is one of the topics that events come in",
+        ),
         ("group: ''", "kafka.group: expected text matching regex"),
         ("ca: ''", "kafka.ca: expected text of length >= 1"),
     ],

@@ -178,6 +178,36 @@ def test_letters_can_be_limited_to_the_last_while(deployment: Deployment) -> Non
     assert deployment.run("--since", "yesterday").exit_code == 2
 
 
+def invoke(*arguments: str, **environ: str) -> Any:
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    command.register(app)
+    return CliRunner().invoke(app, ["dead-letters", *arguments], env=environ)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--reason", "a"), ("--topic", "t"), ("--since", "1h"), ("--limit", "3"), ("--json",)],
+)
+def test_options_before_redrive_are_refused_where_they_would_be_lost(
+    write: Write, option: tuple[str, ...]
+) -> None:
+    done = invoke(*option, "redrive", ABMONITOR_CONFIG=str(write(SETTINGS)))
+    assert done.exit_code == 2
+    assert f"{option[0]}: expected behind `redrive`" in done.stderr
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_settings_that_are_typed_go_before_those_of_the_environment(
+    write: Write, tmp_path: Path, behind: bool
+) -> None:
+    typed = ("-c", str(tmp_path / "typed.yaml"))
+    arguments = ("redrive", *typed) if behind else (*typed, "redrive")
+    done = invoke(*arguments, ABMONITOR_CONFIG=str(write(SETTINGS)), ABMONITOR_KAFKA="127.0.0.1:1")
+    assert done.exit_code == 2
+    assert "typed.yaml" in done.stderr
+
+
 def test_a_dead_letter_topic_that_does_not_exist_is_told(deployment: Deployment) -> None:
     deployment.letters = deployment.topics.name("nowhere")
     for arguments in ((), ("redrive",)):

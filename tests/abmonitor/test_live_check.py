@@ -453,6 +453,18 @@ def test_a_redis_that_throws_keys_away_is_an_error(
     assert "allkeys-lru" in found.message
 
 
+def test_a_redis_that_does_not_say_how_it_is_set_up_is_a_warning(
+    place: Place, look: Look, own_redis: RedisServer
+) -> None:
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.execute_command("ACL", "SETUSER", "worker", "on", ">hush", "~*", "+@all", "-info")
+    url = own_redis.url.replace("://", "://worker:hush@")
+    found = of(look({place.asked: ""}, place.dead, environ={"ABMONITOR_REDIS": url}), "redis")
+    assert found.level == "warning"
+    assert "noeviction" in found.message
+    assert "hush" not in found.message
+
+
 @pytest.mark.parametrize(
     ("rate", "limit", "level"),
     [

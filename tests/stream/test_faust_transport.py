@@ -17,13 +17,14 @@ from aiokafka.record.memory_records import MemoryRecords
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from support.servers import KafkaServer
 from support.topics import Topics
 
 from metrics.experiment import HOUR
 from stream.brokers import Brokers
-from stream.faust_thread import FetchThread, Reading, arrivals
+from stream.faust_thread import REPORT_S, FetchThread, Reading, arrivals
 from stream.faust_worker import FaustLog, Member
-from stream.fetch import Fetch
+from stream.fetch import Fetch, LogUnavailableError
 
 
 WAIT_S = 20.0
@@ -210,6 +211,44 @@ async def test_what_a_producer_took_back_is_not_handed_over_but_counts_as_read(
         assert reach.handed_to <= reach.end
 
 
+async def test_a_transaction_that_has_not_ended_is_told(kafka_topics: Topics) -> None:
+    name = kafka_topics.create("open", partitions=1)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=kafka_topics.servers, transactional_id=kafka_topics.name("open-id")
+    )
+    await producer.start()
+    async with member(kafka_topics, (name,)) as found:
+        taker = await taker_of(found)
+        await until(lambda: taker.generations, "a seek")
+
+        async def uncommitted() -> bool:
+            (reach,) = (await found.log.reach((name,), 0)).values()
+            return reach.uncommitted
+
+        await asyncio.sleep(1)
+        assert not await uncommitted()
+        await producer.begin_transaction()
+        await producer.send_and_wait(name, b"0", partition=0)
+        await asyncio.sleep(1)  # longer than a fetch that brings nothing
+        assert await uncommitted()
+        assert taker.values(name) == []
+        await producer.commit_transaction()
+        await until(lambda: taker.values(name), "what was committed")
+        await asyncio.sleep(1)
+        assert not await uncommitted()
+    await producer.stop()
+
+
+async def test_headers_without_a_value_are_none(kafka_topics: Topics) -> None:
+    name = kafka_topics.create("null", partitions=1)
+    await send(kafka_topics, name, [b"0"], headers=[("null", None), ("empty", b""), ("h", b"1")])
+    async with member(kafka_topics, (name,)) as found:
+        taker = await taker_of(found)
+        await until(lambda: taker.values(name), "the record")
+    ((_, fetch),) = taker.fetches
+    assert list(fetch.batch.headers) == [{"empty": b"", "h": b"1"}]
+
+
 async def test_a_position_that_the_log_has_not_any_more_is_told(kafka_topics: Topics) -> None:
     from kafka import KafkaAdminClient, TopicPartition
 
@@ -263,6 +302,57 @@ async def test_offsets_are_committed_only_when_they_are_reported(kafka_topics: T
         (committed,) = admin.list_group_offsets(group)[group].values()
         assert committed.offset == 7
     admin.close()
+
+
+async def test_a_kafka_that_is_away_is_told_and_reports_do_not_wait_for_it(
+    own_kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream.faust_thread.ASK_S", 1.0)
+    topics = Topics(own_kafka.servers)
+    name = topics.create("away", partitions=1)
+    async with member(topics, (name,)) as found:
+        taker = await taker_of(found)
+        await until(lambda: taker.generations, "a seek")
+        taker.positions = {name: 0}
+        await found.log.report([taker])
+        own_kafka.kill()
+        async with asyncio.timeout(4 * REPORT_S):  # otherwise it would take as long as the outage
+            await found.log.report([taker])
+            await found.log.report([taker])
+            with pytest.raises(LogUnavailableError, match="does not tell its offsets"):
+                await found.log.reach((name,), 0)
+        await asyncio.to_thread(own_kafka.start)
+        await send(topics, name, [b"0"])
+        intakes: Any = found.intakes
+        await until(lambda: 0 in intakes and intakes[0].values(name), "what came later")
+
+
+async def test_a_member_can_stop_while_kafka_is_away(own_kafka: KafkaServer) -> None:
+    topics = Topics(own_kafka.servers)
+    name = topics.create("gone", partitions=1)
+    async with member(topics, (name,)) as found:
+        taker = await taker_of(found)
+        await until(lambda: taker.generations, "a seek")
+        own_kafka.kill()
+        await asyncio.sleep(1)  # by now fetches fail, and are tried again
+        async with asyncio.timeout(WAIT_S):
+            await found.stop()
+
+
+async def test_what_is_asked_does_not_wait_for_what_else_is_asked(kafka_topics: Topics) -> None:
+    name = kafka_topics.create("asked", partitions=1)
+    async with member(kafka_topics, (name,)) as found:
+        await taker_of(found)
+        reader = found.log._reader
+        others = [asyncio.create_task(reader._at_once(asyncio.sleep(3_600))) for _ in range(20)]
+        async with asyncio.timeout(WAIT_S):
+            assert await found.log.bounds((name,), 0)
+        others.pop().cancel()
+    async with asyncio.timeout(WAIT_S):  # the thread has ended, and nobody waits for it
+        ends = await asyncio.gather(*others, return_exceptions=True)
+    assert {type(end) for end in ends} == {LogUnavailableError}
+    with pytest.raises(LogUnavailableError, match="has ended"):
+        await found.log.bounds((name,), 0)
 
 
 async def test_the_number_of_partitions_is_known_and_zero_for_what_does_not_exist(

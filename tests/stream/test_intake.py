@@ -762,6 +762,20 @@ async def test_a_log_that_ends_in_control_records_has_ended(embedded_store: Hook
         assert_true(await site.finish(), records)
 
 
+async def test_a_transaction_that_has_not_ended_keeps_the_clock_back(
+    embedded_store: HookedStore,
+) -> None:
+    async with site_of(embedded_store, steady(TOPIC, 10, 1_000)) as site:
+        site.log.at(TOPIC).uncommitted, site.now = True, BASE + FAR
+        site.start()
+        await site.until(site.counted, "the end of the log")
+        counted_to, asked = site.intake.watermark, site.log.asked
+        await site.until(lambda: site.log.asked > asked + 5, "some looks at the end")
+        assert site.intake.watermark == counted_to < BASE + FAR - SKEW
+        site.log.at(TOPIC).uncommitted = False
+        await site.until(lambda: site.intake.watermark == BASE + FAR - SKEW, "its end")
+
+
 async def test_what_was_read_but_is_not_counted_yet_keeps_the_clock_back(
     embedded_store: HookedStore,
 ) -> None:

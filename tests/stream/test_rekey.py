@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 from support.feed import Letters, pipeline
 from support.topics import Topics
@@ -187,6 +188,21 @@ async def test_a_prediction_and_its_outcome_meet_in_one_partition(deployment: De
         }
         expected = {"type": "outcome", "prediction_id": name, "actual": True}
         assert kinds["outcome"] == {**expected, "time": 9_000 + int(name)}
+
+
+async def test_what_a_producer_took_back_is_not_copied(deployment: Deployment) -> None:
+    producer = AIOKafkaProducer(
+        bootstrap_servers=deployment.topics.servers, transactional_id=deployment.topics.name("tx")
+    )
+    await producer.start()
+    for number, kept in enumerate((True, False)):
+        await producer.begin_transaction()
+        event = json.dumps({"rid": number, "status": "accepted"}).encode()
+        await producer.send_and_wait(deployment.orders, event, partition=0)
+        await (producer.commit_transaction() if kept else producer.abort_transaction())
+    await producer.stop()
+    assert (await deployment.copy()).events == 1
+    assert set(by_id(deployment.copied())) == {"0"}
 
 
 async def test_a_second_run_goes_on_where_the_first_ended(deployment: Deployment) -> None:

@@ -30,6 +30,8 @@ class Partition:
     """How many of the records are there by now."""
     control: int = 0
     """Offsets behind the last record that are no records, as transactions leave them."""
+    uncommitted: bool = False
+    """Behind the end there are records of a transaction that has not ended."""
     track: Track | None = None
     handed: list[Fetch] = field(default_factory=list)
     """All fetches so far."""
@@ -140,4 +142,4 @@ def _reach(found: Partition) -> Reach:
     at = found.track.next
     # Behind the last record there is nothing to hand over, and all of it was read.
     left = any(offset >= at for offset in found.topic.offsets[: found.written])
-    return Reach(found.end, at if left else max(at, found.end), at)
+    return Reach(found.end, at if left else max(at, found.end), at, found.uncommitted)
