@@ -76,6 +76,7 @@ class Worker:
             if number % REPORT_EVERY == 0:
                 await self._member.log.report(self._member.intakes.values())
                 await self._examine_store()
+                self._tell_of_letters()
 
     async def _pause(self, stop: asyncio.Event) -> None:
         """Wait for the next round, unless something happens before."""
@@ -108,6 +109,11 @@ class Worker:
         finally:
             await producer.stop()
         await self._letters.start()
+
+    def _tell_of_letters(self) -> None:
+        rejected = self.telemetry.rejected()
+        if rejected:
+            logger.warning("%d events could not be used: see `abmonitor dead-letters`", rejected)
 
     async def _examine_store(self) -> None:
         """See whether Redis is set up to keep what it is given."""
@@ -163,6 +169,7 @@ class Worker:
 
     def _intake(self, shard: int, log: FaustLog) -> ShardIntake:
         settings, options = self._settings, self._options
+        shortest = min(experiment.labels.wait for experiment in settings.experiments)
         pipeline = self._pipelines.get(shard)
         if pipeline is None:
             pipeline = self._pipelines[shard] = ShardPipeline(
@@ -179,7 +186,7 @@ class Worker:
             pipeline,
             log,
             self._topics,
-            IntakeOptions(int(options.max_skew), int(options.clock_skew)),
+            IntakeOptions(options.skew(shortest), int(options.clock_skew)),
             clock=_now,
             observe=self.telemetry.note,
             prepare=self._agree,

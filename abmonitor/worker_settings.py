@@ -12,8 +12,8 @@ from metrics.experiment import MINUTE
 class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How workers count."""
 
-    max_skew: Duration = Duration(MINUTE)
-    """How far a topic may run ahead of the other while both catch up."""
+    max_skew: Duration | None = None
+    """How far a topic may run ahead of the other while both catch up; None: see `skew`."""
     clock_skew: Duration = Duration(5_000)
     """How far the clocks of workers and brokers may differ."""
     session_timeout: Duration = Duration(10_000)
@@ -21,14 +21,18 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rejected_limit: Annotated[float, Meta(gt=0, le=1)] = 0.05
     """Share of events that cannot be used from which on a worker is not ready."""
 
+    def skew(self, shortest_wait: int) -> int:
+        """`max_skew` in ms, by default a minute, or less where labels are final sooner."""
+        return min(MINUTE, shortest_wait) if self.max_skew is None else int(self.max_skew)
+
     def problems(self, shortest_wait: int) -> Iterator[tuple[str, str]]:
         """Fields, and what is wrong with them; `shortest_wait`: least horizon + grace (ms)."""
-        if not 0 < self.max_skew <= shortest_wait:
+        if self.max_skew is not None and not 0 < self.max_skew <= shortest_wait:
             wait = Duration(shortest_wait)
-            told = f"expected a time above 0, at most the shortest horizon + grace ({wait})"
-            # Most who meet this have short horizons, and never heard of the key.
-            default = " (the default); set it" if self.max_skew == MINUTE else ""
-            yield "max_skew", f"{told}, got {self.max_skew}{default}"
+            yield (
+                "max_skew",
+                f"expected a time above 0, at most the shortest horizon + grace ({wait}), got {self.max_skew}",
+            )
         if self.clock_skew > shortest_wait:
             wait = Duration(shortest_wait)
             yield (

@@ -80,7 +80,7 @@ class WorkerTelemetry:
         self._limit, self._rejected = rejected_limit, RejectedShare(clock)
         self._status: WorkerStatus | None = None
         self._rebalances_seen = 0
-        self._joined_outcomes = self._outcomes = 0
+        self._joined_outcomes = self._outcomes = self._untold = 0
         self._events = Counter(
             "abmonitor_worker_events",
             "Events by what became of them.",
@@ -161,6 +161,7 @@ class WorkerTelemetry:
             result, _, reason = name.partition(":")
             self._events.labels(result, reason).inc(count)
             rejected += count if result == "rejected" else 0
+        self._untold += rejected
         total = sum(report.tallies.values())
         self._rejected.add(rejected, total)
         if total:
@@ -171,6 +172,11 @@ class WorkerTelemetry:
         self._trimmed.inc(report.trimmed)
         self._rewinds.inc(report.rewind is not None)
         self._note_joins(report.tallies)
+
+    def rejected(self) -> int:
+        """How many events were rejected since this was asked last."""
+        untold, self._untold = self._untold, 0
+        return untold
 
     def _note_joins(self, tallies: Mapping[str, int]) -> None:
         joined = tallies.get("outcomes", 0)

@@ -6,7 +6,7 @@ See `stream.faust_transport` for the reasons.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -24,10 +24,10 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from metrics.experiment import HOUR
 from stream.batch import Batch, headers_of
 from stream.brokers import Brokers
-from stream.fetch import Bounds, Fetch, LogUnavailableError, NotOursError, Reach
+from stream.faust_fetcher import POLL_S, fetched, state_of, told
+from stream.fetch import Bounds, Fetch, LogUnavailableError, NotOursError, Reach, arrivals
 
 
 T = TypeVar("T")
@@ -35,13 +35,7 @@ T = TypeVar("T")
 LOGGER = logging.getLogger("faust.abmonitor")
 """Of faust's services: what they say on each start and stop is theirs, not ours."""
 
-MAX_RECORDS = 20_000
-"""Records of one poll over all partitions."""
-POLL_S = 0.2
-"""Longest wait of one poll: a partition that is released meanwhile is not looked at before."""
 ENDED = "the thread that reads from Kafka has ended"
-ASK_S = 10.0
-"""Longest wait for offsets, after which a worker tells that Kafka is away; aiokafka would take 40 s."""
 REPORT_S = 2.0
 """Longest wait for a report: aiokafka tries for as long as Kafka is away, and the worker would stand still."""
 
@@ -152,8 +146,8 @@ class FetchThread(driver.AIOKafkaConsumerThread):
     async def _bounds(self, tps: list[TP]) -> dict[TP, Bounds]:
         consumer = self._ensure_consumer()
         asked = [aiokafka.TopicPartition(*tp) for tp in tps]
-        starts = await _told(consumer.beginning_offsets(asked))
-        ends = await _told(consumer.end_offsets(asked))
+        starts = await told(consumer.beginning_offsets(asked))
+        ends = await told(consumer.end_offsets(asked))
         return {tp: Bounds(starts[at], ends[at]) for tp, at in zip(tps, asked, strict=True)}
 
     async def reach(self, tps: Iterable[TP]) -> dict[TP, Reach]:
@@ -163,13 +157,13 @@ class FetchThread(driver.AIOKafkaConsumerThread):
     async def _reach(self, tps: list[TP]) -> dict[TP, Reach]:
         consumer = self._ensure_consumer()
         asked = [aiokafka.TopicPartition(*tp) for tp in tps]
-        ends = await _told(consumer.end_offsets(asked))
+        ends = await told(consumer.end_offsets(asked))
         found = {}
         for tp, at in zip(tps, asked, strict=True):
             track = self._tracks.get(tp)
             if track is None:
                 raise NotOursError(f"{tp.topic}[{tp.partition}] is not assigned any more")
-            state = _state(consumer, at)
+            state = state_of(consumer, at)
             high = state.highwater if state is not None else None
             uncommitted = high is not None and high > ends[at]
             found[tp] = Reach(ends[at], self._read_to(consumer, at), track.next, uncommitted)
@@ -177,7 +171,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
 
     def _read_to(self, consumer: aiokafka.AIOKafkaConsumer, at: aiokafka.TopicPartition) -> int:
         """Control records end transactions and are never handed over, but they are read."""
-        state = _state(consumer, at)
+        state = state_of(consumer, at)
         return int(state.position) if state is not None and state.has_valid_position else 0
 
     def partitions(self, topic: str) -> int:
@@ -234,7 +228,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
                 return {}
             asked = {aiokafka.TopicPartition(*tp) for tp in wanted}
             try:
-                records = await _fetched(fetcher, asked)
+                records = await fetched(fetcher, asked)
             except OffsetOutOfRangeError as error:
                 return self._outside(error)
             except NoOffsetForPartitionError:
@@ -276,66 +270,3 @@ class FetchThread(driver.AIOKafkaConsumerThread):
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Say nothing: that a partition waits is nothing unusual, and the worker's telemetry shows it."""
-
-
-async def _fetched(fetcher: Any, asked: set[Any]) -> dict[Any, list[Any]]:
-    """What the fetcher has of the partitions `asked`, after waiting for a while where it has nothing."""
-    _keep_as_they_are(fetcher)
-    records: dict[Any, list[Any]]
-    records = await fetcher.fetched_records(asked, timeout=0, max_records=MAX_RECORDS)
-    if records:
-        return records
-    waiter = fetcher._create_fetch_waiter()  # noqa: SLF001
-    news, _ = await asyncio.wait([waiter], timeout=POLL_S)
-    if not news:
-        waiter.cancel()
-        return {}
-    waiter.result()  # raises where we may not read
-    _keep_as_they_are(fetcher)
-    records = await fetcher.fetched_records(asked, timeout=0, max_records=MAX_RECORDS)
-    return records
-
-
-async def _told(offsets: Awaitable[T]) -> T:
-    """Offsets that Kafka was asked for. Raises LogUnavailableError."""
-    try:
-        async with asyncio.timeout(ASK_S):
-            return await offsets
-    except (KafkaError, TimeoutError) as error:
-        raise LogUnavailableError(f"Kafka does not tell its offsets: {error!r}") from error
-
-
-def _state(consumer: aiokafka.AIOKafkaConsumer, at: aiokafka.TopicPartition) -> Any:
-    """What aiokafka knows of a partition, None where it is not assigned."""
-    return consumer._fetcher._subscriptions.subscription.assignment.state_value(at)  # noqa: SLF001
-
-
-def _keep_as_they_are(fetcher: Any) -> None:
-    """Spare aiokafka making an object of its own of each record, which takes longer than all else here.
-
-    The records as they are read have all that is needed.
-    """
-    for result in fetcher._records.values():  # noqa: SLF001 # errors are among them
-        fetched = getattr(result, "_partition_records", None)
-        if fetched is not None:
-            fetched._consumer_record = _as_it_is  # noqa: SLF001
-
-
-def _as_it_is(_: Any, record: Any) -> Any:
-    return record
-
-
-def arrivals(timestamps: list[int], now: int) -> list[int]:
-    """The arrivals (epoch ms) that are believed: a producer's clock may be wrong, a broker's is not.
-
-    A record from the future would make everything after it look as late; it has arrived with the record
-    before it, as has one without a timestamp.
-    """
-    latest = now + HOUR
-    if min(timestamps) >= 0 and max(timestamps) <= latest:
-        return timestamps
-    believed, before = [], 0
-    for timestamp in timestamps:
-        before = timestamp if 0 <= timestamp <= latest else before
-        believed.append(before)
-    return believed

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from metrics.experiment import HOUR
 from stream.batch import Batch
 
 
@@ -69,3 +70,19 @@ class Log(Protocol):
     def hold(self, topic: str, shard: int, *, held: bool) -> None:
         """Hand nothing over while held."""
         ...
+
+
+def arrivals(timestamps: list[int], now: int) -> list[int]:
+    """The arrivals (epoch ms) that are believed: a producer's clock may be wrong, a broker's is not.
+
+    A record from the future would make everything after it look as late; it has arrived with the record
+    before it, as has one without a timestamp.
+    """
+    latest = now + HOUR
+    if min(timestamps) >= 0 and max(timestamps) <= latest:
+        return timestamps
+    believed, before = [], 0
+    for timestamp in timestamps:
+        before = timestamp if 0 <= timestamp <= latest else before
+        believed.append(before)
+    return believed

@@ -36,7 +36,9 @@ def problem(wait: int = HOUR, **given: Any) -> str:
 def test_what_is_not_given_suits_most() -> None:
     given = WorkerSettings()
     assert list(given.problems(HOUR)) == []
-    assert (given.max_skew, given.clock_skew, given.session_timeout) == (MINUTE, 5_000, 10_000)
+    assert (given.skew(HOUR), given.clock_skew, given.session_timeout) == (MINUTE, 5_000, 10_000)
+    assert list(given.problems(6_000)) == []
+    assert given.skew(6_000) == 6_000
     assert given.rejected_limit == 0.05
 
 

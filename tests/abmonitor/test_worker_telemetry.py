@@ -246,3 +246,11 @@ def test_rebalances_are_counted_once_each(telemetry: WorkerTelemetry) -> None:
     for seen in (1, 1, 3, 3):
         telemetry.look_at(well(rebalances=seen), NOW)
     assert value(telemetry, "rebalances_total") == 3
+
+
+def test_rejected_events_are_told_once() -> None:
+    telemetry = WorkerTelemetry(0.05, lambda: 0.0)
+    for _ in range(2):
+        telemetry.note(BatchReport(tallies={"rejected:empty": 3, "predictions": 4}))
+    assert telemetry.rejected() == 6
+    assert telemetry.rejected() == 0

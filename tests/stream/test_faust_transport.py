@@ -22,9 +22,9 @@ from support.topics import Topics
 
 from metrics.experiment import HOUR
 from stream.brokers import Brokers
-from stream.faust_thread import REPORT_S, FetchThread, Reading, arrivals
+from stream.faust_thread import REPORT_S, FetchThread, Reading
 from stream.faust_worker import FaustLog, Member
-from stream.fetch import Fetch, LogUnavailableError
+from stream.fetch import Fetch, LogUnavailableError, arrivals
 
 
 WAIT_S = 20.0
@@ -307,7 +307,7 @@ async def test_offsets_are_committed_only_when_they_are_reported(kafka_topics: T
 async def test_a_kafka_that_is_away_is_told_and_reports_do_not_wait_for_it(
     own_kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stream.faust_thread.ASK_S", 1.0)
+    monkeypatch.setattr("stream.faust_fetcher.ASK_S", 1.0)
     topics = Topics(own_kafka.servers)
     name = topics.create("away", partitions=1)
     async with member(topics, (name,)) as found:
