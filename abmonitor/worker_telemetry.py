@@ -40,7 +40,8 @@ class WorkerStatus:
     shards: tuple[ShardStatus, ...] = ()
     joined: bool = False
     """The group has given it its shards, if there are enough for all."""
-    store_up: bool = False
+    store_up: bool | None = None
+    """None before it was asked."""
     rebalances: int = 0
     problem: str | None = None
     """What else is wrong: what keeps it from starting, or may lose what it counts."""
@@ -190,7 +191,8 @@ class WorkerTelemetry:
         self._status = status
         self._rebalances.inc(max(0, status.rebalances - self._rebalances_seen))
         self._rebalances_seen = status.rebalances
-        self._redis.set(status.store_up)
+        up = status.store_up
+        self._redis.set(float("nan") if up is None else up)
         share = self._rejected.value
         self._share.set(float("nan") if share is None else share)
         for gauge in (self._lag, self._age, self._pending, self._state):
@@ -224,7 +226,7 @@ class WorkerTelemetry:
         for shard in status.shards:
             if shard.state is not IntakeState.RUNNING:
                 yield f"partition {shard.shard}: {shard.problem or shard.state.value}"
-        if not status.store_up:
+        if status.store_up is False:
             yield "Redis does not answer"
         share = self._rejected.value
         if share is not None and share > self._limit:
