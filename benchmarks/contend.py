@@ -106,8 +106,8 @@ def _run_script(contender: Contender, rig: Rig, workload: Workload, name: str, f
     before = rig.read()
     done = subprocess.run(
         [python, HERE / "contenders" / contender.script, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(folder)},
+        cwd=folder,  # some leave things where they are
+        env={**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=SCRIPT_TIMEOUT_S,

@@ -6,7 +6,8 @@ from aiokafka import AIOKafkaConsumer
 from score import Score, arguments
 
 from stream.brokers import Brokers
-from stream.faust_thread import MAX_RECORDS, Reading
+from stream.faust_fetcher import MAX_RECORDS
+from stream.faust_thread import Reading
 from stream.sources import Decoder, SourceOptions
 
 
