@@ -17,7 +17,7 @@ from stream.faust_worker import FaustLog, Member
 from stream.fetch import LogUnavailableError
 from stream.fleet import PartitionsChangedError, agree_on_partitions, fleet_clock, remembered
 from stream.intake import IntakeOptions, ShardIntake
-from stream.knock import refusals
+from stream.knock import explain, refusals
 from stream.pipeline import ShardPipeline
 from stream.producer import Producer
 from stream.sources import Decoder
@@ -71,7 +71,7 @@ class Worker:
             await self._pause(stop)
             if stop.is_set():
                 return
-            self._raise_failure()
+            await self._raise_failure()
             await self._look_around()
             if number % REPORT_EVERY == 0:
                 await self._member.log.report(self._member.intakes.values())
@@ -123,12 +123,12 @@ class Worker:
                 logger.error("%s", found)
             self._store_problem = found
 
-    def _raise_failure(self) -> None:
+    async def _raise_failure(self) -> None:
         if self._member.failed.done():
             self._member.failed.result()
-        reason = self._member.app.crash_reason
+        reason = self._member.crash
         if reason is not None:
-            raise WorkerFailedError(f"the consumer ended: {reason!r}") from reason
+            raise WorkerFailedError(await explain(self._brokers, reason)) from reason
 
     async def _look_around(self) -> None:
         """See how far the other shards are, and write down how far ours are."""
@@ -142,7 +142,7 @@ class Worker:
             store_up = True
         member = self._member
         shards = tuple(self._status(each, pending) for each in member.intakes.values())
-        joined = member.rebalances > 0 and not member.app.rebalancing
+        joined = member.has_joined
         problem = self._store_problem
         if self._letters.waiting_s > LETTERS_WAIT_S:
             problem = (

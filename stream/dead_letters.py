@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Sequence
 from itertools import count
-from typing import Literal
 
 from stream.batch import DeadLetter, Headers
 from stream.brokers import Brokers
@@ -110,11 +109,10 @@ class KafkaDeadLetters:
         topic: str,
         *,
         limit: int = MAX_LETTER_BYTES,
-        compression: Literal["gzip"] | None = None,
     ) -> None:
         """`limit`: bytes that a letter may need, a little less than the topic's `max.message.bytes`."""
         self._topic, self._limit = topic, limit
-        self._producer = Producer(brokers, compression=compression)
+        self._producer = Producer(brokers)
         self._calls = count()
         self._sending: dict[int, float] = {}
         """When the calls of `send` began that have not returned."""

@@ -86,6 +86,17 @@ class Member:
         self._tasks: list[asyncio.Task[None]] = []
         self._subscribe(topics)
 
+    @property
+    def has_joined(self) -> bool:
+        """The group has said which partitions are ours, if any."""
+        return self.rebalances > 0 and not self.app.rebalancing
+
+    @property
+    def crash(self) -> BaseException | None:
+        """Why faust has ended, None while it runs."""
+        reason: BaseException | None = self.app.crash_reason
+        return reason
+
     async def start(self) -> None:
         """Join the group."""
         await self.app.start()

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -79,8 +79,8 @@ class RefusedError(Exception):
 class Producer:
     """Writes records so that they are safe when `send` returns. May be used by several tasks."""
 
-    def __init__(self, brokers: Brokers, *, compression: Literal["gzip"] | None = None) -> None:
-        self._brokers, self._compression = brokers, compression
+    def __init__(self, brokers: Brokers) -> None:
+        self._brokers = brokers
         self._kafka: Any = None  # aiokafka has no types
         self._connecting = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
@@ -91,7 +91,6 @@ class Producer:
             **self._brokers.aiokafka(),
             acks="all",
             enable_idempotence=True,
-            compression_type=self._compression,
             max_batch_size=BATCH_BYTES,
             max_request_size=MAX_REQUEST,
             request_timeout_ms=REQUEST_TIMEOUT_MS,

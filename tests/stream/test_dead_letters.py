@@ -148,14 +148,13 @@ async def test_hostile_letters_are_kept_as_they_are(kafka_topics: Topics) -> Non
     assert max(len(letter.detail) for letter in found) <= 500
 
 
-@pytest.mark.parametrize("compression", [None, "gzip"])
 async def test_letters_that_the_topic_has_no_room_for_are_cut_and_none_is_lost(
-    kafka_topics: Topics, compression: Any
+    kafka_topics: Topics,
 ) -> None:
     topic = kafka_topics.create("letters", configs={"max.message.bytes": "20000"})
     noise = b"".join(n.to_bytes(4, "big") * 3 for n in range(50_000))
     many = [LETTER._replace(offset=n, value=noise[: n * 200]) for n in range(300)]
-    letters = KafkaDeadLetters(Brokers((kafka_topics.servers,)), topic, compression=compression)
+    letters = KafkaDeadLetters(Brokers((kafka_topics.servers,)), topic)
     await letters.send(many)
     await letters.stop()
     found = letters_in(kafka_topics.servers, topic)
