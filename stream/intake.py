@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from metrics.experiment import MINUTE
 from stream.batch import Batch, BatchReport
-from stream.fetch import Bounds, Fetch, Log, LogUnavailableError, NotOursError
+from stream.fetch import Bounds, Fetch, Log, LogUnavailableError
 from stream.maturity import MAX_SWEEP
 from stream.pipeline import ShardContestedError, ShardPipeline
 from stream.store import StoreUnavailableError
@@ -297,6 +297,3 @@ def _cut(topic: str, shard: int, counted: int, found: Bounds) -> str:
         f"{topic}[{shard}] ends at offset {found.end:,}, but {counted:,} were counted: the topic was made"
         " anew, or has lost records. To count it from its beginning, use another `deployment:` name"
     )
-
-
-__all__ = ["IntakeOptions", "IntakeState", "LogCutError", "NotOursError", "ShardIntake"]

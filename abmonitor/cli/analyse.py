@@ -2,18 +2,17 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from abmonitor import checks, summary
 from abmonitor.cli.common import Config, Json, failed, print_json, say, settings_from, wrong_usage
+from abmonitor.cli.kafka import counting
 from abmonitor.document import document
 from abmonitor.init.todos import todos
 from abmonitor.live import findings
@@ -56,7 +55,7 @@ def replay_command(
     if dead_letters is not None and any(_same(dead_letters, given.path) for given in inputs):
         wrong_usage(f"--dead-letters: {dead_letters} is one of the files to be read")
     try:
-        with _progress() as progress:
+        with counting("events") as progress:
             found = asyncio.run(
                 replay(
                     settings,
@@ -69,17 +68,6 @@ def replay_command(
     except (EventFileError, OSError) as error:
         failed(f"replay: {error}")
     _tell(found, settings, as_json=as_json)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how many events were read."""
-    console = Console(stderr=True)
-    columns = SpinnerColumn(), TextColumn("{task.completed:,} events"), TimeElapsedColumn()
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        task = progress.add_task("replay", total=None)
-        yield lambda done: progress.update(task, completed=done)
 
 
 def _tell(found: Replayed, settings: Settings, *, as_json: bool) -> None:

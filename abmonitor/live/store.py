@@ -14,11 +14,10 @@ from abmonitor.secret import SecretError
 from abmonitor.settings import ExperimentSettings, Settings
 from stream.events import Prediction
 from stream.redis_address import AddressError
-from stream.redis_health import infos
+from stream.redis_health import OLDEST, infos
 from stream.store import Store
 
 
-OLDEST = (7, 0)
 ANSWER_S = 3.0
 MIB = 2**20
 
