@@ -40,7 +40,7 @@ constraints: $(VENV)/.dev ## Pin the newest versions of all dependencies, with h
 	  pyproject.toml constraints/build.in -o constraints/dev.txt
 
 $(VENV)/.run: constraints/run.txt pyproject.toml
-	@echo "Setting up $(VENV) (once; this takes a minute)"
+	@echo "Setting up $(VENV) (once; this takes a minute)" >&2
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "abmonitor needs Python 3.11 or newer")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(INSTALL) --require-hashes -r constraints/run.txt
@@ -48,7 +48,7 @@ $(VENV)/.run: constraints/run.txt pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run constraints/dev.txt
-	@echo "Adding what tests and checks need (once)"
+	@echo "Adding what tests and checks need (once)" >&2
 	@$(INSTALL) --require-hashes -r constraints/dev.txt
 	@$(INSTALL) --no-deps --no-build-isolation -e ./client
 	@touch $@
