@@ -21,11 +21,26 @@ class Metric:
     """Needs unit profitability."""
     relative_only: bool = False
     """Compares a treatment with the control; has no value of its own."""
+    share: bool = False
+    """The share of predictions to which something happened, as it is known when they arrive."""
+    needs: Literal["", "slo_ms", "money"] = ""
+    """What the experiment has to declare beside."""
+
+    @property
+    def may_be_negative(self) -> bool:
+        """Whether it is money or worth, which has no natural 0 below which it cannot fall."""
+        return self.priced or self.relative_only or self.needs == "money"
+
+    @property
+    def sequential(self) -> bool:
+        """Whether there is a sequential test of it: of quantiles and means of latency there is none."""
+        return self.labelled or self.share
 
 
 _ALL = (
-    Metric("error_rate", "rising"),
-    Metric("selection_rate", "either"),
+    Metric("error_rate", "rising", share=True),
+    Metric("selection_rate", "either", share=True),
+    Metric("slow_rate", "rising", share=True, needs="slo_ms"),
     Metric("latency_mean_ms", "rising"),
     Metric("latency_p50_ms", "rising"),
     Metric("latency_p95_ms", "rising"),
@@ -39,6 +54,7 @@ _ALL = (
     Metric("rap", "falling", labelled=True, every_label=True, priced=True),
     Metric("roi", "falling", labelled=True, priced=True),
     Metric("profit_per_prediction", "falling", labelled=True, priced=True),
+    Metric("money_per_prediction", "falling", labelled=True, needs="money"),
     Metric("net_business_value", "falling", labelled=True, every_label=True, relative_only=True),
 )
 

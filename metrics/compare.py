@@ -11,9 +11,12 @@ from functools import partial
 from metrics import uncertainty
 from metrics.advantage import Advantage, Standing, advantage, standing
 from metrics.catalogue import CATALOGUE
-from metrics.confusion import Confusion
+from metrics.clusters import inflation
+from metrics.confusion import Confusion, ratio
 from metrics.experiment import Experiment
+from metrics.facts import Facts, facts_of
 from metrics.ledger import Ledger
+from metrics.sequential import PLANNED, best_ratio
 from metrics.snapshot import Snapshot
 from metrics.uncertainty import Difference, Estimate
 from metrics.value import (
@@ -25,6 +28,10 @@ from metrics.value import (
 
 
 QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
+
+
+_ARRIVAL_ONLY = {*QUANTILES, "slow_rate"}
+"""Metrics that need the distribution of latency, which is not kept for cohorts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +65,6 @@ _LABEL_FREE: Mapping[str, Callable[[Ledger], Estimate | None]] = {
     **{name: partial(_quantile, share) for name, share in QUANTILES.items()},
 }
 
-_PRICED: Mapping[str, Callable[[Confusion, float], Estimate | None]] = {
-    "rap": uncertainty.rap,
-    "roi": uncertainty.roi,
-    "profit_per_prediction": uncertainty.profit_per_prediction,
-}
-
-_PLAIN: Mapping[str, Callable[[Confusion], Estimate | None]] = {
-    "precision": uncertainty.precision,
-    "recall": uncertainty.recall,
-    "specificity": uncertainty.specificity,
-    "false_alarm_rate": uncertainty.false_alarm_rate,
-    "accuracy": uncertainty.accuracy,
-    "f_score": uncertainty.f_score,
-}
-
 
 def estimate(metric: str, ledger: Ledger, experiment: Experiment) -> Estimate | None:
     """A metric of one variant (see `metrics.catalogue`); None when undefined or not knowable.
@@ -81,14 +73,24 @@ def estimate(metric: str, ledger: Ledger, experiment: Experiment) -> Estimate | 
     """
     if metric in _LABEL_FREE:
         return _LABEL_FREE[metric](ledger)
+    needs = CATALOGUE[metric].needs
+    if needs:
+        return _declared(metric, ledger, experiment) if getattr(experiment, needs) else None
     if CATALOGUE[metric].every_label and experiment.labels.observed == "acted":
         return None
     if metric == "net_business_value":
         return _business_value(ledger, experiment)
     confusion = confusion_of(ledger, experiment)
-    if metric in _PRICED:
-        return None if experiment.q is None else _PRICED[metric](confusion, experiment.q)
-    return _PLAIN[metric](confusion)
+    if CATALOGUE[metric].priced and experiment.q is None:
+        return None
+    return uncertainty.ratio_estimate(metric, confusion, experiment.q)
+
+
+def _declared(metric: str, ledger: Ledger, experiment: Experiment) -> Estimate | None:
+    """A metric for which the experiment has declared something, as it has here."""
+    if metric == "money_per_prediction":
+        return uncertainty.mean_money(ledger)
+    return uncertainty.share(ledger.latency.above(experiment.slo_ms or 0), ledger.latency.total)
 
 
 def _business_value(ledger: Ledger, experiment: Experiment) -> Estimate | None:
@@ -109,13 +111,19 @@ def metrics_of(
 
 
 def compare(
-    experiment: Experiment, snapshot: Snapshot, harmed: frozenset[str]
+    experiment: Experiment,
+    snapshot: Snapshot,
+    harmed: frozenset[str],
+    planned: float = PLANNED,
 ) -> dict[str, Comparison]:
-    """Each treatment against the control; `harmed` are the treatments with a breached guardrail."""
+    """Each treatment against the control; `harmed` are the treatments with a breached guardrail.
+
+    The intervals are narrowest when `planned` predictions an arm have been seen.
+    """
     control = snapshot.variants[experiment.control].mature
     return {
         treatment: _compare(
-            treatment, snapshot.variants[treatment].mature, control, experiment, harmed
+            treatment, snapshot.variants[treatment].mature, control, experiment, harmed, planned
         )
         for treatment in experiment.treatments
     }
@@ -127,18 +135,21 @@ def _compare(
     theirs: Ledger,
     experiment: Experiment,
     harmed: frozenset[str],
+    planned: float,
 ) -> Comparison:
+    seen = ratio(2 * ours.predictions * theirs.predictions, ours.predictions + theirs.predictions)
+    grown = best_ratio(uncertainty.ALPHA) * (seen or 0.0) / planned
+
+    def difference(name: str) -> Difference | None:
+        mine, control = (_by_unit(name, ledger, experiment) for ledger in (ours, theirs))
+        return uncertainty.difference(mine, control, grown)
+
     differences = {
-        name: uncertainty.difference(
-            estimate(name, ours, experiment), estimate(name, theirs, experiment)
-        )
+        name: difference(name)
         for name, metric in CATALOGUE.items()
-        if name not in QUANTILES and not metric.relative_only
+        if name not in _ARRIVAL_ONLY and not metric.relative_only
     }
-    value = uncertainty.difference(
-        estimate("net_business_value", ours, experiment),
-        estimate("net_business_value", theirs, experiment),
-    )
+    value = difference("net_business_value")
     rap = differences["rap"]
     return Comparison(
         treatment,
@@ -149,6 +160,17 @@ def _compare(
         standing(rap.lower if rap else None, rap.upper if rap else None),
         recommendation(value.lower if value else None, harm=treatment in harmed),
     )
+
+
+def _by_unit(metric: str, ledger: Ledger, experiment: Experiment) -> Estimate | None:
+    """The estimate, no surer than the units that its predictions come from allow."""
+    found = estimate(metric, ledger, experiment)
+    by_unit = ledger.buckets.size and CATALOGUE[metric].labelled
+    if found is None or found.variance is None or not by_unit:
+        return found
+    (row,) = facts_of([ledger], experiment.labels).sums
+    more = float(inflation(metric, ledger.buckets, Facts(row), experiment))
+    return Estimate(found.value, found.variance * more)
 
 
 def _advantage(ours: Ledger, theirs: Ledger, experiment: Experiment) -> Advantage | None:

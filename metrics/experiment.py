@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from metrics.duration import Duration
+from metrics.moment import Moment
 
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -27,6 +28,8 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cohort: Duration = Duration(10 * MINUTE)
     late_for: Duration | None = None
     """How long after maturing an outcome is still told as late (not as unmatched)."""
+    landmarks: tuple[Duration, ...] = ()
+    """Shorter horizons, ascending, at which the labels that have come by then are counted, too."""
 
     @property
     def wait(self) -> int:
@@ -98,6 +101,32 @@ class BusinessValue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     per_error_point_pct: float = -10.0
 
 
+class Money(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """That outcomes have a value and predictions a cost, in one currency."""
+
+    cap: Annotated[float, Meta(gt=0, le=100_000)]
+    """Value less cost of one prediction counts as at most this much, gained or lost."""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A planned change of the split."""
+
+    at: Moment
+    variants: dict[Name, Annotated[float, Meta(ge=0)]]
+
+
+class Expected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the control is expected to do: how many predictions tests need follows from it."""
+
+    positive_rate: Annotated[float, Meta(gt=0, lt=1)]
+    recall: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    false_alarm_rate: Annotated[float, Meta(ge=0, le=1)] = 0.05
+    error_rate: Annotated[float, Meta(ge=0, lt=1)] = 0.01
+    slow_rate: Annotated[float, Meta(ge=0, lt=1)] = 0.01
+    latency_sd_ms: Annotated[float, Meta(ge=0)] = 50.0
+    money_sd: Annotated[float, Meta(gt=0)] | None = None
+
+
 class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A control, its treatments, and the assumptions under which they are compared."""
 
@@ -105,12 +134,25 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     control: Name
     variants: dict[Name, Annotated[float, Meta(ge=0)]]
     labels: Labels
+    ramp: tuple[Step, ...] = ()
+    """Later splits, in order of time; `variants` is the first one."""
     randomised_by: Literal["unit", "request"] = "request"
+    unit_share: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    """The share of units, by a hash of their ids, that is looked at one by one."""
     profitability: Profitability | None = None
     business_value: BusinessValue = BusinessValue()
     windows: tuple[Duration, ...] = (Duration(5 * MINUTE), Duration(HOUR), Duration(DAY))
     weight_cap: Annotated[float, Meta(ge=1, le=1000)] = 1000.0
+    money: Money | None = None
+    slo_ms: Positive | None = None
+    """Slower predictions are slow (see `slow_rate`), rounded up to an edge of a bucket of latency."""
     predictions_per_second: Positive | None = None
+    expected: Expected | None = None
+
+    def split_at(self, at: int) -> dict[str, float]:
+        """The intended weights of all variants at `at` (epoch ms, arrival time)."""
+        steps = [step for step in self.ramp if step.at <= at]
+        return dict.fromkeys(self.variants, 0.0) | (steps[-1].variants if steps else self.variants)
 
     @property
     def treatments(self) -> tuple[str, ...]:

@@ -63,6 +63,11 @@ class Histogram:
         """How many latencies were counted."""
         return int(self.counts.sum())
 
+    def above(self, latency_ms: float) -> int:
+        """How many latencies lie above the bucket that `latency_ms` is in: at least 2 % longer ones do."""
+        first = int(bucket_of(np.array([latency_ms], dtype=np.float64))[0]) + 1 - self.start
+        return int(self.counts[max(first, 0) :].sum())
+
     def quantiles(self, *probabilities: float) -> tuple[float | None, ...]:
         """The smallest latencies (ms) that at least each share of all latencies do not exceed.
 

@@ -6,23 +6,29 @@ constant within a confusion cell, so that the cells' counts and sums say everyth
 taken as independent of one another: where one unit makes many, the truth is less sure than these
 variances say.
 
-The intervals are for one look at a time fixed beforehand. They are NOT valid when looked at again and
-again; decisions use the sequential intervals, which start from the same estimates.
+The intervals are confidence sequences: they may be looked at all the time.
 """
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
-from statistics import NormalDist
 
 from metrics.confusion import Cell, Confusion, ratio
 from metrics.experiment import BusinessValue
+from metrics.ledger import Ledger
 from metrics.moments import LATENCY_UNIT_MS, Moments
-from metrics.value import checked_q, finite
+from metrics.ratios import CELLS, ratio_of
+from metrics.sequential import best_ratio, half_width
+from metrics.value import finite
 
 
-Z_95 = NormalDist().inv_cdf(0.975)
+ALPHA = 0.05
+"""Of the intervals that are shown."""
+
+CENT = 0.01
+"""Ledgers count money in hundredths of the currency."""
+
 ROUNDING = 1e-12
 """A smaller share of variances, left when they cancel each other, is rounding: no spread, or below 0."""
 
@@ -47,13 +53,18 @@ class Difference:
     upper: float | None
 
 
-def difference(treatment: Estimate | None, control: Estimate | None) -> Difference | None:
-    """Treatment minus control with the normal 95 % interval of a single, planned look.
+def difference(
+    treatment: Estimate | None, control: Estimate | None, ratio: float | None = None
+) -> Difference | None:
+    """Treatment minus control with a 95 % confidence sequence: good at all looks together.
 
-    None when one of the estimates is, or when they are too far apart for a float. The bounds are None when a variance is unknown, and when the
-    variance of the difference is 0: two variants without any spread were seen too little, not surely.
-    One variant without spread does not hide the other: a treatment that stopped acting has a RAP of
-    exactly 0, and that it lost must be seen.
+    `ratio` is r = tau^2/se^2 of its mixture (see `metrics.sequential`), how much of what is planned has been
+    seen; without it the interval is the one at the planned end.
+
+    None when one of the estimates is, or when they are too far apart for a float. The bounds are None when a
+    variance is unknown, and when the variance of the difference is 0: two variants without any spread were
+    seen too little, not surely. One variant without spread does not hide the other: a treatment that stopped
+    acting has a RAP of exactly 0, and that it lost must be seen.
     """
     if treatment is None or control is None:
         return None
@@ -63,9 +74,12 @@ def difference(treatment: Estimate | None, control: Estimate | None) -> Differen
     if treatment.variance is None or control.variance is None:
         return Difference(estimate, None, None)
     variance = finite(treatment.variance + control.variance)
-    if not variance:
+    r = best_ratio(ALPHA) if ratio is None else ratio
+    if not variance or not r > 0:
         return Difference(estimate, None, None)
-    reach = Z_95 * math.sqrt(variance)
+    reach = finite(float(half_width(math.sqrt(variance), r, ALPHA)))
+    if reach is None:
+        return Difference(estimate, None, None)
     return Difference(estimate, estimate - reach, estimate + reach)
 
 
@@ -75,56 +89,17 @@ def rap(confusion: Confusion, q: float) -> Estimate | None:
     Variance: [S2(TP)*(1 - R)^2 + S2(FP)*k^2 + S2(FN)*R^2] / (TP + FN)^2 with S2 the sums of squared
     weights; a failed request that was truly positive is a false negative. Raises ValueError for q <= 1.
     """
-    k = 1 / (checked_q(q) - 1)
-    c = confusion
-    return _ratio([(c.tp, 1, 1), (c.fp, -k, 0), (c.fn, 0, 1), (c.error_positive, 0, 1)])
+    return ratio_estimate("rap", confusion, q)
 
 
-def profit_per_prediction(confusion: Confusion, q: float) -> Estimate | None:
-    """Mean profit of a prediction in unit costs: q - 1 for a TP, -1 for an FP, 0 for any other.
+def ratio_estimate(metric: str, confusion: Confusion, q: float | None = None) -> Estimate | None:
+    """A metric of `metrics.ratios`; None when there is nothing below the line.
 
-    None without predictions. Raises ValueError for q <= 1.
+    Raises ValueError for q <= 1, or no q, where `metric` depends on it.
     """
-    c, earned = confusion, checked_q(q) - 1
-    rest = (c.tn, c.fn, c.error_positive, c.error_other, c.unknown_idle)
-    return _ratio([(c.tp, earned, 1), (c.fp, -1, 1), *((cell, 0, 1) for cell in rest)])
-
-
-def roi(confusion: Confusion, q: float) -> Estimate | None:
-    """Mean profit of an acted prediction in unit costs; None without. Raises ValueError for q <= 1."""
-    return _ratio([(confusion.tp, checked_q(q) - 1, 1), (confusion.fp, -1, 1)])
-
-
-def precision(confusion: Confusion) -> Estimate | None:
-    """TP / (TP + FP); None when nothing was acted on."""
-    return _proportion([confusion.tp], [confusion.fp])
-
-
-def recall(confusion: Confusion) -> Estimate | None:
-    """TP / (TP + FN); None without positives."""
-    return _proportion([confusion.tp], [confusion.fn, confusion.error_positive])
-
-
-def specificity(confusion: Confusion) -> Estimate | None:
-    """TN / (TN + FP); None without negatives."""
-    return _proportion([confusion.tn], [confusion.fp, confusion.error_other])
-
-
-def false_alarm_rate(confusion: Confusion) -> Estimate | None:
-    """FP / (FP + TN); None without negatives."""
-    return _proportion([confusion.fp], [confusion.tn, confusion.error_other])
-
-
-def accuracy(confusion: Confusion) -> Estimate | None:
-    """(TP + TN) / all known results, where a failed request is not correct; None without any."""
-    c = confusion
-    return _proportion([c.tp, c.tn], [c.fp, c.fn, c.error_positive, c.error_other])
-
-
-def f_score(confusion: Confusion) -> Estimate | None:
-    """2*TP / (2*TP + FP + FN); None where nothing was acted on and nothing was positive."""
-    c = confusion
-    return _ratio([(c.tp, 2, 2), (c.fp, 0, 1), (c.fn, 0, 1), (c.error_positive, 0, 1)])
+    above, below = ratio_of(metric, q)
+    cells = [getattr(confusion, name) for name in CELLS]
+    return _ratio([(cell, y, x) for cell, y, x in zip(cells, above, below, strict=True) if y or x])
 
 
 def share(count: int, of: int) -> Estimate | None:
@@ -138,6 +113,18 @@ def mean_latency_ms(moments: Moments) -> Estimate | None:
     if mean is None or variance is None:
         return None
     return Estimate(mean, variance / moments.n if moments.n > 1 else None)
+
+
+def mean_money(ledger: Ledger) -> Estimate | None:
+    """Mean of value less cost (capped) over the predictions of a mature ledger; None without any.
+
+    In the currency of the events.
+    """
+    n = ledger.predictions
+    if not n:
+        return None
+    spread = n * ledger.money_squared - ledger.money**2
+    return Estimate(ledger.money / n * CENT, spread / n**3 * CENT**2 if n > 1 else None)
 
 
 def business_value(
@@ -162,7 +149,7 @@ def business_value(
         weights.per_latency_ms_pct,
         100 * weights.per_error_point_pct,
     )
-    means = (accuracy(c), mean_latency_ms(moments), share(failed.n, n))
+    means = (ratio_estimate("accuracy", c), mean_latency_ms(moments), share(failed.n, n))
     covariances = (
         _accuracy_with_latency(c, moments),
         # Residuals of accuracy sum to 0: only those of the failed, which are never correct, remain.
@@ -225,7 +212,7 @@ def _proportion(yes: Iterable[Cell], no: Iterable[Cell]) -> Estimate | None:
     return _ratio([*((cell, 1, 1) for cell in yes), *((cell, 0, 1) for cell in no)])
 
 
-def _ratio(parts: list[tuple[Cell, float, int]]) -> Estimate | None:
+def _ratio(parts: list[tuple[Cell, float, float]]) -> Estimate | None:
     """sum(w*y) / sum(w*x) over `parts` (cell, y, x) and its linearised variance.
 
     None when the denominator is 0.

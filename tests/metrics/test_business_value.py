@@ -238,7 +238,7 @@ def test_terms_taken_as_independent_would_tell_another_variance() -> None:
     events = population()
     cells, moments = facts(events)
     n = sum(cell.n for cell in cells)
-    accuracy = sure(uncertainty.accuracy(Confusion.of(cells, LABELS)))[1]
+    accuracy = sure(uncertainty.ratio_estimate("accuracy", Confusion.of(cells, LABELS)))[1]
     latency = sure(uncertainty.mean_latency_ms(moments))[1]
     errors = sure(uncertainty.share(cells.error_positive.n + cells.error_other.n, n))[1]
     independent = 50**2 * accuracy + 0.1**2 * latency + 1_000**2 * errors
@@ -300,7 +300,8 @@ def test_the_difference_of_business_values_is_net_business_value(labels: Labels)
         means.append((100 * accuracy, mean, 100 * failed / sum(cell.n for cell in cells)))
     accuracy, latency, errors = (ours - theirs for ours, theirs in zip(*means, strict=True))
     expected = value.net_business_value(accuracy, latency, errors, weights)
-    found = difference(*(told(arm, weights, labels) for arm in arms))
+    treatment, control = (told(arm, weights, labels) for arm in arms)
+    found = difference(treatment, control)
     assert found is not None
     assert found.estimate == pytest.approx(expected.total)
 

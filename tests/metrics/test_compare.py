@@ -31,6 +31,8 @@ def experiment(**changes: Any) -> Experiment:
         "variants": {"old": 0.5, "new": 0.5},
         "labels": {"horizon": "1h"},
         "profitability": {"q": 5.0},
+        "slo_ms": 30.0,
+        "money": {"cap": 100.0},
     }
     return msgspec.convert(
         declared | changes, Experiment, dec_hook=lambda _, text: Duration.parse(text)
@@ -90,6 +92,8 @@ def test_the_metrics_of_one_variant_are_computed_from_its_cells() -> None:
         {
             "error_rate": 0.1,
             "selection_rate": 0.5,
+            "slow_rate": 0,
+            "money_per_prediction": 0,
             "latency_mean_ms": 20,
             "latency_p50_ms": pytest.approx(20, rel=0.01),
             "latency_p95_ms": pytest.approx(20, rel=0.01),
@@ -150,7 +154,7 @@ def test_without_a_declared_profitability_what_needs_it_is_undefined() -> None:
 
 def test_without_latencies_those_of_latency_are_undefined() -> None:
     facts = ledger(None, tp=1, fp=1, tn=1, fn=1)
-    assert undefined(alone(facts)) == {"latency_mean_ms", *QUANTILES}
+    assert undefined(alone(facts)) == {"latency_mean_ms", "slow_rate", *QUANTILES}
 
 
 def test_where_only_acted_predictions_get_labels_nothing_is_told_of_the_others() -> None:
@@ -241,11 +245,17 @@ WORSE = ledger(tp=1_000, fp=1_500, tn=6_900, fn=600)
 
 def test_differences_are_of_every_metric_but_quantiles_and_those_that_only_compare() -> None:
     found = compared(BETTER, WORSE)
-    assert set(found.differences) == set(CATALOGUE) - set(QUANTILES) - {"net_business_value"}
+    assert set(found.differences) == set(CATALOGUE) - {
+        *QUANTILES,
+        "slow_rate",
+        "net_business_value",
+    }
     for name, told in found.differences.items():
-        arms = (estimate(name, facts, experiment()) for facts in (BETTER, WORSE))
-        assert told == difference(*arms)
+        better, worse = (estimate(name, facts, experiment()) for facts in (BETTER, WORSE))
+        plain = difference(better, worse)
         assert told is not None
+        assert plain is not None
+        assert told.estimate == plain.estimate
 
 
 def test_a_difference_is_treatment_minus_control_with_bounds() -> None:
