@@ -2,7 +2,8 @@
 
 Run: `make bench` (needs redis-server). Batches of 5,000 events, half predictions, half outcomes, one
 experiment with two variants; labels mature and ids are forgotten during the run, so everything that a
-worker does for an event is in the figure. Memory is measured on predictions that wait.
+worker does for an event is in the figure. Memory is measured on predictions that wait. With `--units` the
+experiment is randomised by unit (as many as 20,000), has money and two landmarks.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from dataclasses import replace
 import msgspec
 
 from metrics.duration import Duration
-from metrics.experiment import Experiment, Labels
+from metrics.experiment import Experiment, Labels, Money
 from stream.batch import Batch, DeadLetter
 from stream.pipeline import ShardPipeline
 from stream.sources import Decoder
@@ -40,6 +41,15 @@ EXPERIMENT = Experiment(
     variants={"rules-v1": 0.5, "ranker-v2": 0.5},
     labels=Labels(horizon=Duration(60_000), grace=Duration(10_000), late_for=Duration(30_000)),
 )
+UNITS = 20_000
+BY_UNIT = msgspec.structs.replace(
+    EXPERIMENT,
+    randomised_by="unit",
+    money=Money(cap=100),
+    labels=msgspec.structs.replace(
+        EXPERIMENT.labels, landmarks=(Duration(5_000), Duration(20_000))
+    ),
+)
 
 
 class NoDeadLetters:
@@ -47,7 +57,7 @@ class NoDeadLetters:
         raise RuntimeError(f"unusable event: {letters[0]}")
 
 
-def prediction(number: int, chance: random.Random) -> tuple[int, bytes]:
+def prediction(number: int, chance: random.Random, experiment: Experiment) -> tuple[int, bytes]:
     at = START + number * 1000 // RATE
     event = {
         "type": "prediction",
@@ -59,10 +69,12 @@ def prediction(number: int, chance: random.Random) -> tuple[int, bytes]:
         "latency_ms": round(chance.lognormvariate(3, 0.5), 2),
         "score": round(chance.random(), 3),
     }
+    if experiment is BY_UNIT:
+        event |= {"unit_id": f"customer-{chance.randrange(UNITS)}", "cost": 0.25}
     return at, msgspec.json.encode(event)
 
 
-def outcome(number: int, chance: random.Random) -> tuple[int, bytes]:
+def outcome(number: int, chance: random.Random, experiment: Experiment) -> tuple[int, bytes]:
     at = START + number * 1000 // RATE + chance.randrange(1_000, 20_000)
     event = {
         "type": "outcome",
@@ -70,12 +82,15 @@ def outcome(number: int, chance: random.Random) -> tuple[int, bytes]:
         "actual": chance.random() < 0.2,
         "time": at,
     }
+    if experiment is BY_UNIT:
+        event["value"] = 12.5
     return at, msgspec.json.encode(event)
 
 
-def batches(events: int) -> list[Batch]:
+def batches(events: int, experiment: Experiment) -> list[Batch]:
     chance = random.Random(7)
-    records = [make(n, chance) for n in range(events // 2) for make in (prediction, outcome)]
+    numbers, makers = range(events // 2), (prediction, outcome)
+    records = [make(n, chance, experiment) for n in numbers for make in makers]
     records.sort()
     made = []
     for start in range(0, len(records), BATCH):
@@ -119,18 +134,20 @@ def redis_server() -> Iterator[str]:
             server.wait(10)
 
 
-def pipeline(store: Store, shard: int = 0) -> ShardPipeline:
-    return ShardPipeline(store, shard, [EXPERIMENT], Decoder(), NoDeadLetters(), topics=("events",))
+def pipeline(store: Store, experiment: Experiment, shard: int = 0) -> ShardPipeline:
+    return ShardPipeline(store, shard, [experiment], Decoder(), NoDeadLetters(), topics=("events",))
 
 
-async def measured(url: str, made: list[Batch], shards: int) -> tuple[float, float, Counter[str]]:
+async def measured(
+    url: str, made: list[Batch], experiment: Experiment, shards: int
+) -> tuple[float, float, Counter[str]]:
     """Wall and CPU seconds of counting `made` on each of `shards` shards at once, and the tallies."""
     store = Store.at(url)
     await store.client.flushall()
     tallies: Counter[str] = Counter()
 
     async def count(shard: int) -> None:
-        counting = pipeline(store, shard)
+        counting = pipeline(store, experiment, shard)
         for batch in made:
             tallies.update((await counting.process(replace(batch, shard=shard))).tallies)
 
@@ -141,14 +158,14 @@ async def measured(url: str, made: list[Batch], shards: int) -> tuple[float, flo
     return wall, cpu, tallies
 
 
-async def bytes_per_pending(url: str, predictions: int) -> float:
+async def bytes_per_pending(url: str, experiment: Experiment, predictions: int) -> float:
     store = Store.at(url)
     await store.client.flushall()
     before = (await store.client.info("memory"))["used_memory"]
-    counting = pipeline(store)
+    counting = pipeline(store, experiment)
     chance = random.Random(7)
     for start in range(0, predictions, BATCH):
-        part = [prediction(n, chance) for n in range(start, start + BATCH)]
+        part = [prediction(n, chance, experiment) for n in range(start, start + BATCH)]
         offsets = range(start, start + BATCH)
         values = [value for _, value in part]
         # All in one second: nothing matures, and panes weigh nothing beside a million ids.
@@ -172,15 +189,17 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--events", type=int, default=1_000_000)
     arguments.add_argument("--pending", type=int, default=1_000_000)
-    events, pending = vars(arguments.parse_args()).values()
-    made = batches(events)
+    arguments.add_argument("--units", action="store_true")
+    events, pending, units = vars(arguments.parse_args()).values()
+    experiment = BY_UNIT if units else EXPERIMENT
+    made = batches(events, experiment)
     gc.freeze()  # the input is not the pipeline's garbage
     decoding = decode_only(made)
     print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}")
     print(f"bare decode loop        {events / decoding:>10,.0f} events/s")
     with redis_server() as url:
         for shards in (1, 2):
-            wall, cpu, tallies = asyncio.run(measured(url, made, shards))
+            wall, cpu, tallies = asyncio.run(measured(url, made, experiment, shards))
             done = sum(tallies.values())
             if done != shards * events:
                 raise SystemExit(
@@ -190,7 +209,7 @@ def main() -> None:
                 f"process(batch), {shards} shard{'s'[: shards - 1]:1} {done / wall:>10,.0f} events/s,"
                 f" {done / cpu:,.0f} per CPU second, {decoding * shards / wall:.3f} of the bare loop"
             )
-        each = asyncio.run(bytes_per_pending(url, pending))
+        each = asyncio.run(bytes_per_pending(url, experiment, pending))
     print(f"Redis per pending    {each:>12.1f} bytes ({pending:,} predictions)")
     print(
         f"peak memory          {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:>12,.0f} MiB"

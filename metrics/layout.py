@@ -12,12 +12,16 @@ from metrics.experiment import DAY, HOUR, MINUTE
 
 
 class Kind(StrEnum):
-    """The kinds of ledger: fine and coarse panes by arrival, mature panes, and totals."""
+    """The kinds of ledger: fine and coarse panes by arrival, mature panes, totals, and landmark panes.
+
+    Landmark panes are mature panes with the labels that a shorter horizon would have accepted.
+    """
 
     FINE = "fine"
     COARSE = "coarse"
     MATURE = "mature"
     TOTAL = "total"
+    LANDMARK = "landmark"
 
 
 FINE_WIDTH = 10_000
@@ -29,21 +33,26 @@ RETENTION = {Kind.FINE: 2 * HOUR, Kind.COARSE: 8 * DAY}
 
 @dataclass(frozen=True, slots=True)
 class PaneName:
-    """Which ledger: kind, experiment, variant and the start of its slice (0 for totals)."""
+    """Which ledger: kind, experiment, variant and the start of its slice (0 for totals).
+
+    Landmark panes have a landmark, too (ms after the prediction; 0 for other kinds).
+    """
 
     kind: Kind
     experiment: str
     variant: str
     start: int = 0
+    landmark: int = 0
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.experiment}:{self.variant}:{self.start}"
+        name = f"{self.kind}:{self.experiment}:{self.variant}:{self.start}"
+        return f"{name}:{self.landmark}" if self.landmark else name
 
     @classmethod
     def parse(cls, text: str) -> "PaneName":
         """The inverse of str()."""
-        kind, experiment, variant, start = text.split(":")
-        return cls(Kind(kind), experiment, variant, int(start))
+        kind, experiment, variant, *numbers = text.split(":")
+        return cls(Kind(kind), experiment, variant, *map(int, numbers))
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -73,8 +82,12 @@ class Meta(msgspec.Struct, omit_defaults=True):
     """Set where the log no longer reached back to the start: earlier events are not in the state."""
     matured: dict[str, int] = {}
     """By experiment: every prediction that arrived before this has its final label in its cohort."""
+    landmarks: dict[str, dict[int, int]] = {}
+    """By experiment and landmark, the same for the labels that come within that landmark."""
     cursors: dict[str, int] = {}
     """By queue: how many ids of its first chunk are done."""
+    failing: list[int] = []
+    """The minutes of arrival (epoch) for which the units that had a failed request are kept."""
     waiting: int = 0
     """Outcomes that wait for their prediction."""
     tallies: dict[str, int] = {}
@@ -113,6 +126,14 @@ class Keys:
     def early(self) -> str:
         """Hash: outcomes that came before their prediction, by digest."""
         return self.key("early")
+
+    def units(self, experiment: str) -> str:
+        """Hash: the sample of units by digest, each with the slot of the variant it was first seen in."""
+        return self.key(f"units:{experiment}")
+
+    def failing(self, minute: int) -> str:
+        """Set: slot and digest of each unit that had a failed request in a minute of arrival (epoch)."""
+        return self.key(f"failing:{minute}")
 
     def touched(self, index: str) -> str:
         """Sorted set: ledger names of an index (see `index_of`) by the commit that last wrote them."""

@@ -15,16 +15,27 @@ import numpy.typing as npt
 from metrics.confusion import Cell, Cells
 from metrics.latency import Histogram, summed
 from metrics.moments import Moments
+from metrics.units import NO_BUCKETS, pack_buckets, sum_of, unpack_buckets
 
 
-VERSION = 1
+VERSION = 2
 SCORE_BINS = 20
 
 _CELL_SIZE = len(Cell._fields)
 _CELL_COUNT = _CELL_SIZE * len(Cells._fields)
 _CELLS_END = 3 + _CELL_COUNT
-_SCALAR_COUNT = _CELLS_END + len(Moments._fields)
-_SCALARS = struct.Struct(f"<BB{2 * _SCALAR_COUNT}Q")
+_MOMENTS_END = _CELLS_END + len(Moments._fields)
+_FAILING, _UNITS, _CROSSED, _UNITLESS, _MONEY, _SQUARED, _CAPPED = range(
+    _MOMENTS_END, _MOMENTS_END + 7
+)
+_SCALAR_COUNT = _CAPPED + 1
+_SCALARS = {
+    version: struct.Struct("<BB" + "Qq" * count)
+    for version, count in ((1, _MOMENTS_END), (2, _SCALAR_COUNT))
+}
+"""By version: itself, the number of score bins, and of each scalar the low and the high half. Version 1
+knew neither units nor money."""
+_SIZE = struct.Struct("<H")
 _LABELLED = [
     3 + _CELL_SIZE * Cells._fields.index(name)
     for name in ("tp", "fp", "tn", "fn", "error_positive", "error_other")
@@ -47,14 +58,17 @@ class Ledger:
     """Facts about predictions of one variant. Immutable.
 
     `scores` counts predictions by score in `SCORE_BINS` equal bins of [0, 1]; it is empty where no
-    prediction had a score. The scalars are kept as one flat tuple, so that adding thousands of panes
-    up stays cheap; cells and moments are made from it when asked for.
+    prediction had a score. `buckets` are sums over units, shape (UNIT_BUCKETS, number of
+    `metrics.units.COLUMNS`); only mature ledgers of experiments randomised by unit have any. The scalars
+    are kept as one flat tuple, so that adding thousands of panes up stays cheap; cells and moments are
+    made from it when asked for.
     """
 
-    __slots__ = ("_scalars", "latency", "scores")
+    __slots__ = ("_scalars", "buckets", "latency", "scores")
 
     latency: Histogram
     scores: Ints
+    buckets: Ints
 
     def __init__(
         self,
@@ -65,14 +79,28 @@ class Ledger:
         moments: Moments = Moments(),  # immutable
         latency: Histogram = Histogram(),  # immutable
         scores: Ints = _NO_SCORES,
+        *,
+        failing: int = 0,
+        units: int = 0,
+        crossed: int = 0,
+        unitless: int = 0,
+        money: int = 0,
+        money_squared: int = 0,
+        capped: int = 0,
+        buckets: Ints = NO_BUCKETS,
     ) -> None:
-        self._scalars = (predictions, errors, acted, *chain.from_iterable(cells), *moments)
-        self.latency, self.scores = latency, scores
+        counted = (predictions, errors, acted, *chain.from_iterable(cells), *moments)
+        by_unit = failing, units, crossed, unitless
+        self._scalars = (*counted, *by_unit, money, money_squared, capped)
+        self.latency, self.scores, self.buckets = latency, scores, buckets
 
     @classmethod
-    def _of(cls, scalars: tuple[int, ...], latency: Histogram, scores: Ints) -> "Ledger":
+    def _of(
+        cls, scalars: tuple[int, ...], latency: Histogram, scores: Ints, buckets: Ints
+    ) -> "Ledger":
         made = cls.__new__(cls)
-        made._scalars, made.latency, made.scores = scalars, latency, scores  # noqa: SLF001  # its own
+        made._scalars, made.latency = scalars, latency  # noqa: SLF001  # its own
+        made.scores, made.buckets = scores, buckets
         return made
 
     @property
@@ -99,7 +127,42 @@ class Ledger:
     @property
     def moments(self) -> Moments:
         """Sums of latency."""
-        return Moments._make(self._scalars[_CELLS_END:])
+        return Moments._make(self._scalars[_CELLS_END:_MOMENTS_END])
+
+    @property
+    def failing(self) -> int:
+        """Errors, those of one unit in one minute counted once (of panes and totals)."""
+        return self._scalars[_FAILING]
+
+    @property
+    def units(self) -> int:
+        """Units of the sample that were seen for the first time (of panes and totals)."""
+        return self._scalars[_UNITS]
+
+    @property
+    def crossed(self) -> int:
+        """Units of the sample that had been seen in another variant (of panes and totals)."""
+        return self._scalars[_CROSSED]
+
+    @property
+    def unitless(self) -> int:
+        """Predictions without the unit that their experiment is randomised by (of panes and totals)."""
+        return self._scalars[_UNITLESS]
+
+    @property
+    def money(self) -> int:
+        """Cents gained: value less cost, of each prediction at most the cap (of mature ledgers)."""
+        return self._scalars[_MONEY]
+
+    @property
+    def money_squared(self) -> int:
+        """Sum of the squares of what `money` adds up."""
+        return self._scalars[_SQUARED]
+
+    @property
+    def capped(self) -> int:
+        """Predictions whose money was more than the cap, gained or lost."""
+        return self._scalars[_CAPPED]
 
     def plus(self, other: "Ledger") -> "Ledger":
         """The facts of both."""
@@ -121,25 +184,37 @@ class Ledger:
         return self.errors / self.predictions if self.predictions else None
 
     def pack(self) -> bytes:
-        """Version, number of score bins, scalars as 128-bit, score bins, latency histogram."""
+        """Version, number of score bins, scalars as 128-bit, score bins, buckets, latency histogram."""
         words = (word for number in self._scalars for word in (number & _LOW, number >> 64))
-        head = _SCALARS.pack(VERSION, self.scores.size, *words)
-        return head + self.scores.astype("<i8").tobytes() + self.latency.pack()
+        head = _SCALARS[VERSION].pack(VERSION, self.scores.size, *words)
+        buckets = pack_buckets(self.buckets)
+        parts = (self.scores.astype("<i8").tobytes(), _SIZE.pack(len(buckets)), buckets)
+        return b"".join((head, *parts, self.latency.pack()))
 
     @classmethod
     def unpack(cls, packed: bytes) -> "Ledger":
-        """Read what `pack` wrote; raises LedgerFormatError on anything else."""
-        if len(packed) < _SCALARS.size or packed[0] != VERSION:
-            found = packed[0] if packed else "nothing"
-            raise LedgerFormatError(f"a ledger of version {VERSION} was expected, found {found}")
-        _, bins, *words = _SCALARS.unpack_from(packed)
-        scalars = tuple(low | high << 64 for low, high in zip(words[::2], words[1::2], strict=True))
+        """Read what `pack` wrote, or version 1 did; raises LedgerFormatError on anything else."""
+        version = packed[0] if packed else 0
+        if version not in _SCALARS:
+            known, found = " or ".join(map(str, _SCALARS)), version if packed else "nothing"
+            raise LedgerFormatError(f"a ledger of version {known} was expected, found {found}")
+        layout = _SCALARS[version]
         try:
-            scores = np.frombuffer(packed, dtype="<i8", count=bins, offset=_SCALARS.size)
-            latency = Histogram.unpack(packed, _SCALARS.size + 8 * bins)
+            _, bins, *words = layout.unpack_from(packed)
+            scores = np.frombuffer(packed, dtype="<i8", count=bins, offset=layout.size)
+            at, size = layout.size + 8 * bins, 0
+            if version > 1:
+                (size,) = _SIZE.unpack_from(packed, at)
+                at += _SIZE.size
+            buckets = unpack_buckets(packed[at : at + size])
+            latency = Histogram.unpack(packed, at + size)
         except (ValueError, struct.error) as error:
             raise LedgerFormatError(f"a ledger of {len(packed)} bytes was cut: {error}") from error
-        return cls._of(scalars, latency, scores.astype(np.int64))
+        scalars = [low | high << 64 for low, high in zip(words[::2], words[1::2], strict=True)]
+        if version == 1:
+            # Without units every error is one by itself.
+            scalars += [scalars[1]] + [0] * (_SCALAR_COUNT - _FAILING - 1)
+        return cls._of(tuple(scalars), latency, scores.astype(np.int64), buckets)
 
     def __eq__(self, other: object) -> bool:
         return self.pack() == other.pack() if isinstance(other, Ledger) else NotImplemented
@@ -155,4 +230,5 @@ def total(ledgers: Iterable[Ledger]) -> Ledger:
     scalars = tuple(map(sum, zip(*(part._scalars for part in parts), strict=True)))  # noqa: SLF001
     scored = [part.scores for part in parts if part.scores.size]
     scores = np.stack(scored).sum(axis=0, dtype=np.int64) if scored else _NO_SCORES
-    return Ledger._of(scalars, summed(part.latency for part in parts), scores)  # noqa: SLF001
+    latency, buckets = summed(p.latency for p in parts), sum_of([p.buckets for p in parts])
+    return Ledger._of(scalars, latency, scores, buckets)  # noqa: SLF001

@@ -39,13 +39,14 @@ class _Variant:
     """The ledgers of one variant, added up over shards, kept up to date name by name."""
 
     def __init__(self) -> None:
-        self._panes: dict[Kind, dict[int, Ledger]] = {kind: {} for kind in Kind}
-        self._shared: set[Kind] = set()
+        self._panes: dict[tuple[Kind, int], dict[int, Ledger]] = {}
+        """By kind and landmark."""
+        self._shared: set[tuple[Kind, int]] = set()
         self._settled, self._settled_to = Ledger(), 0
 
     def put(self, name: PaneName, ledger: Ledger | None) -> None:
         """Replace one ledger, or drop it."""
-        panes = self._own(name.kind)
+        panes = self._own(name.kind, name.landmark)
         if ledger is None:
             panes.pop(name.start, None)
         else:
@@ -56,34 +57,39 @@ class _Variant:
     def drop_before(self, watermark: int) -> None:
         """Forget the panes that the workers have deleted."""
         for kind, retention in RETENTION.items():
-            old = [start for start in self._panes[kind] if start < watermark - retention]
+            old = [start for start in self._of(kind) if start < watermark - retention]
             for start in old:
                 del self._own(kind)[start]
 
-    def _own(self, kind: Kind) -> dict[int, Ledger]:
-        """The panes of a kind, copied first if a snapshot holds them: a snapshot never changes."""
-        if kind in self._shared:
-            self._panes[kind] = dict(self._panes[kind])
-            self._shared.discard(kind)
-        return self._panes[kind]
+    def _of(self, kind: Kind, landmark: int = 0) -> dict[int, Ledger]:
+        return self._panes.setdefault((kind, landmark), {})
 
-    def facts(self, matured: int, cohort: int) -> VariantFacts:
+    def _own(self, kind: Kind, landmark: int = 0) -> dict[int, Ledger]:
+        """The panes of a kind, copied first if a snapshot holds them: a snapshot never changes."""
+        if (kind, landmark) in self._shared:
+            self._panes[kind, landmark] = dict(self._panes[kind, landmark])
+            self._shared.discard((kind, landmark))
+        return self._of(kind, landmark)
+
+    def facts(self, matured: int, cohort: int, landmarks: Iterable[int]) -> VariantFacts:
         """An immutable view; cohorts that are complete are added up only once."""
-        cohorts = self._panes[Kind.MATURE]
+        cohorts = self._of(Kind.MATURE)
         settled_to = matured - cohort
         fresh = [start for start in cohorts if self._settled_to <= start < settled_to]
         if settled_to > self._settled_to:
             self._settled = total([self._settled, *(cohorts[start] for start in fresh)])
             self._settled_to = settled_to
         rest = (ledger for start, ledger in cohorts.items() if start >= self._settled_to)
-        self._shared = set(Kind)
-        return VariantFacts(
-            self._panes[Kind.TOTAL].get(0, Ledger()),
-            self._panes[Kind.FINE],
-            self._panes[Kind.COARSE],
+        facts = VariantFacts(
+            self._of(Kind.TOTAL).get(0, Ledger()),
+            self._of(Kind.FINE),
+            self._of(Kind.COARSE),
             cohorts,
             total([self._settled, *rest]),
+            {landmark: self._of(Kind.LANDMARK, landmark) for landmark in landmarks},
         )
+        self._shared = set(self._panes)
+        return facts
 
 
 class Reader:
@@ -154,6 +160,7 @@ class Reader:
         watermark = _least(meta.watermark for meta in metas)
         matured = _least(meta.matured.get(experiment.name) for meta in metas)
         cohort = int(experiment.labels.cohort)
+        landmarks = [int(landmark) for landmark in experiment.labels.landmarks]
         if watermark is not None:
             for shard in shards:
                 _drop_expired(shard, watermark)
@@ -162,7 +169,8 @@ class Reader:
             variant = self._variants.setdefault((experiment.name, name), _Variant())
             if watermark is not None:
                 variant.drop_before(watermark)
-            facts[name] = variant.facts(matured or 0, cohort)
+            facts[name] = variant.facts(matured or 0, cohort, landmarks)
+        known = {at: _least(_marked(meta, experiment, at) for meta in metas) for at in landmarks}
         return Snapshot(
             experiment.name,
             facts,
@@ -171,6 +179,7 @@ class Reader:
             _greatest(meta.last_prediction.get(experiment.name) for meta in metas),
             _greatest(meta.last_outcome for meta in metas),
             _greatest(meta.complete_since for meta in metas),
+            {landmark: at for landmark, at in known.items() if at is not None},
         )
 
 
@@ -182,6 +191,11 @@ def _drop_expired(shard: _Shard, watermark: int) -> None:
     ]
     for name in old:
         del shard.ledgers[name]
+
+
+def _marked(meta: Meta, experiment: Experiment, landmark: int) -> int | None:
+    """So far the labels of one shard that come within a landmark are final."""
+    return meta.landmarks.get(experiment.name, {}).get(landmark)
 
 
 def _least(values: Iterable[int | None]) -> int | None:

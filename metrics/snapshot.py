@@ -25,6 +25,12 @@ class VariantFacts:
     cohorts: Panes = field(default_factory=dict)
     mature: Ledger = field(default_factory=Ledger)
     """All cohorts together."""
+    landmarks: Mapping[int, Panes] = field(default_factory=dict)
+    """By landmark (ms) the cohorts with just the labels that had come within it."""
+
+    def matured(self, landmark: int) -> Panes:
+        """Cohorts with the labels that were there `landmark` ms after the prediction; 0: the final ones."""
+        return self.landmarks.get(landmark, {}) if landmark else self.cohorts
 
     def window(self, end: int, width: int) -> Ledger:
         """What arrived in the `width` ms before `end`."""
@@ -66,6 +72,8 @@ class Snapshot:
     last_prediction: int | None = None
     last_outcome: int | None = None
     complete_since: int | None = None
+    landmarks_matured: Mapping[int, int] = field(default_factory=dict)
+    """By landmark, so far its labels are final; landmarks of which that is not known are left out."""
 
     @property
     def first_pane(self) -> int | None:
@@ -73,12 +81,6 @@ class Snapshot:
         return min(
             (start for facts in self.variants.values() for start in facts.fine), default=None
         )
-
-    @property
-    def first_cohort(self) -> int | None:
-        """The start of the oldest cohort."""
-        starts = (start for facts in self.variants.values() for start in facts.cohorts)
-        return min(starts, default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,14 @@ import numpy as np
 
 from metrics.layout import Keys, Meta, Position
 from stream.batch import Batch
+from stream.census import Census
 from stream.fold import fold_arrivals, fold_labels, fold_mature
 from stream.join import Joined
-from stream.ledgers import Deltas, spread
+from stream.ledgers import Deltas, Final, spread
 from stream.maturity import Harvest, pack_chunks
 from stream.queues import EXPIRE, Queue, due_queue
 from stream.resp import Command, fields, pairs
-from stream.rows import EARLY_STRUCT, unpack_rows
+from stream.rows import accepted_within, early_in, pack_early, unpack_rows
 from stream.screen import Screened, ScreenedOutcome, ScreenedPrediction, Screening, SpecTable
 
 
@@ -32,6 +33,8 @@ class Work:
     harvests: dict[str, Harvest] = field(default_factory=dict)
     rows: dict[str, list[bytes | None]] = field(default_factory=dict)
     """What is stored for the harvested ids, by queue; None for ids that are not stored any more."""
+    census: Census | None = None
+    """Of the new predictions; None where no experiment is or was randomised by unit."""
     expired: int = 0
     """How many outcomes waited in vain."""
     grown: dict[str, tuple[list[int], list[bytes]]] = field(default_factory=dict)
@@ -99,8 +102,8 @@ class Work:
         stored = dict(zip(harvest.digests, self.rows.get(EXPIRE, ()), strict=True))
         for digest, packed in stored.items():
             known = joined.early.get(digest) or (b"" if digest in gone else packed) or b""
-            outcomes = list(EARLY_STRUCT.iter_unpack(known))
-            stay = [EARLY_STRUCT.pack(*one) for one in outcomes if one[0] + delay >= watermark]
+            outcomes = early_in(known)
+            stay = [pack_early(one) for one in outcomes if one.arrival + delay >= watermark]
             self.expired += len(outcomes) - len(stay)
             if outcomes and not stay:
                 joined.early.pop(digest, None)
@@ -109,28 +112,34 @@ class Work:
                 joined.early[digest] = b"".join(stay)
         self.meta.waiting -= self.expired
 
-    def deltas(self, specs: SpecTable) -> Deltas:
+    def deltas(self, specs: SpecTable, queues: Sequence[Queue]) -> Deltas:
         """What this commit adds to each ledger."""
         new, joined = self.joined.new, self.joined
         arrived = fold_arrivals(
             unpack_rows([event.row for event in new]),
             np.array([event.latency_ms for event in new], dtype=np.float64),
             np.array([event.score for event in new], dtype=np.float64),
+            self.census.sightings if self.census else None,
         )
         seen_at = np.array(joined.labelled_at, dtype=np.int64)
         labelled = fold_labels(unpack_rows(joined.labelled), seen_at)
-        mature = [
-            fold_mature(unpack_rows([row for row in rows if row]), specs.cohorts)
-            for name, rows in self.rows.items()
-            if name != EXPIRE
+        final = [
+            final_of([row for row in self.rows[queue.name] if row], queue.landmark, specs)
+            for queue in queues
+            if queue.awaits_labels and queue.name in self.rows
         ]
-        return spread(specs, (arrived, labelled), mature)
+        return spread(specs, (arrived, labelled), final)
 
     def append(self, queues: Sequence[Queue]) -> None:
         """Put new ids at the end of their queues, and swept ones at the end of the next."""
         by_queue: dict[str, list[ScreenedPrediction | ScreenedOutcome]] = {}
         for event in self.joined.new:
             by_queue.setdefault(due_queue(event.spec.experiment.name), []).append(event)
+        for queue in queues:
+            if queue.landmark and queue.spec:
+                due = due_queue(queue.spec.experiment.name)
+                if due in by_queue:
+                    by_queue[queue.name] = by_queue[due]
         if self.joined.waiting:
             by_queue[EXPIRE] = list(self.joined.waiting)
         for name, events in by_queue.items():
@@ -158,7 +167,11 @@ class Work:
             self.backlog = self.backlog or through < limit
             if queue.awaits_labels and queue.spec:
                 name = queue.spec.experiment.name
-                meta.matured[name] = max(meta.matured.get(name, 0), through)
+                if queue.landmark:
+                    known = meta.landmarks.setdefault(name, {})
+                    known[queue.landmark] = max(known.get(queue.landmark, 0), through)
+                else:
+                    meta.matured[name] = max(meta.matured.get(name, 0), through)
 
     def writes(self, keys: Keys, queues: Sequence[Queue]) -> list[Command]:
         """The commands for join state and queues."""
@@ -172,6 +185,8 @@ class Work:
             commands.append(("HSET", keys.early, pairs(joined.early)))
         for name, (arrivals, digests) in self.grown.items():
             commands.append(("RPUSH", keys.key(name), *pack_chunks(arrivals, digests)))
+        if self.census:
+            commands += self.census.writes(self.meta)
         return commands
 
     def _taken(self, keys: Keys, queues: Sequence[Queue]) -> list[Command]:
@@ -186,3 +201,11 @@ class Work:
             if harvest.finished:
                 commands.append(("LPOP", keys.key(queue.name), harvest.finished))
         return commands
+
+
+def final_of(rows: list[bytes], landmark: int | None, specs: SpecTable) -> Final:
+    """Predictions whose label is final, or is at a landmark, by cohort."""
+    found = unpack_rows(rows)
+    if landmark:
+        found = accepted_within(found, landmark)
+    return landmark or 0, fold_mature(found, *specs.finals)

@@ -18,8 +18,13 @@ from stream.rows import (
     EARLY_STRUCT,
     FLAG_SHIFT,
     LABELLED,
+    NEVER,
     ROW_STRUCT,
+    TAIL_STRUCT,
     TIME_MASK,
+    Early,
+    early_in,
+    pack_early,
 )
 from stream.screen import Screened, ScreenedOutcome, ScreenedPrediction, Spec, SpecTable
 
@@ -31,7 +36,7 @@ _LABELLED_BIT = LABELLED << FLAG_SHIFT
 _ACTUAL_BIT = ACTUAL << FLAG_SHIFT
 
 Fields = tuple[int, int, int, int, int]
-"""An unpacked row."""
+"""What every row has, unpacked."""
 
 
 @dataclass(slots=True)
@@ -99,7 +104,7 @@ class Joiner:
         key, out = event.digest, self._out
         stored = self._rows.get(key)
         if stored is not None:
-            arrival, _, _, _, slot = ROW_STRUCT.unpack(stored)
+            arrival, _, _, _, slot = ROW_STRUCT.unpack_from(stored)
             owner = self._by_slot.get(slot, event.spec)
             outlived = event.arrival > arrival + owner.remembered
             if outlived and event.record != self.reuse_at:
@@ -116,13 +121,13 @@ class Joiner:
     def _meet(self, event: ScreenedPrediction, early: bytes) -> None:
         """Judge the outcomes that waited for `event`; those that waited too long stay to be counted."""
         stay = []
-        for arrival, time, actual in EARLY_STRUCT.iter_unpack(early):
-            if self._meets(event.arrival, event.spec, arrival):
+        for told in early_in(early):
+            if self._meets(event.arrival, event.spec, told.arrival):
                 self._out.met += 1
-                row: Fields = ROW_STRUCT.unpack(self._rows[event.digest])
-                self._label(event.digest, row, event.spec, arrival, time, actual)
+                row = self._rows[event.digest]
+                self._label(event.digest, row, ROW_STRUCT.unpack_from(row), event.spec, told)
             else:
-                stay.append(EARLY_STRUCT.pack(arrival, time, actual))
+                stay.append(pack_early(told))
         self._out.early.pop(event.digest, None)
         self._early[event.digest] = b"".join(stay)
         if stay:
@@ -133,13 +138,13 @@ class Joiner:
     def _outcome(self, event: ScreenedOutcome) -> None:
         key, stored = event.digest, self._rows.get(event.digest)
         if stored is not None:
-            row: Fields = ROW_STRUCT.unpack(stored)
-            spec = self._by_slot.get(row[4])
+            known: Fields = ROW_STRUCT.unpack_from(stored)
+            spec = self._by_slot.get(known[4])
             if spec is None:  # its experiment is no longer configured
                 self._out.tallies["ignored"] += 1
                 return
-            if self._meets(row[0], spec, event.arrival):
-                self._label(key, row, spec, event.arrival, event.time, event.actual)
+            if self._meets(known[0], spec, event.arrival):
+                self._label(key, stored, known, spec, event)
                 return
         self._wait(event)
 
@@ -148,31 +153,38 @@ class Joiner:
         return predicted_at - self._early_for <= outcome_at <= predicted_at + spec.remembered
 
     def _label(
-        self, key: bytes, row: Fields, spec: Spec, arrival: int, time: int, actual: int
+        self, key: bytes, row: bytes, known: Fields, spec: Spec, told: Early | ScreenedOutcome
     ) -> None:
-        """Judge one outcome that met its prediction, whose unpacked row is `row`."""
+        """Judge one outcome that met its prediction, whose row says `known`."""
         out = self._out
-        predicted_at, time_and_flags, latency, weight, slot = row
+        predicted_at, time_and_flags, latency, weight, slot = known
         if time_and_flags & _LABELLED_BIT:
             out.tallies["duplicate"] += 1
             return
-        in_time = time <= (time_and_flags & TIME_MASK) + spec.horizon
-        if not in_time or arrival > predicted_at + spec.wait:
+        took = told.time - (time_and_flags & TIME_MASK)
+        if took > spec.horizon or told.arrival > predicted_at + spec.wait:
             out.tallies["late"] += 1
             return
-        time_and_flags |= _LABELLED_BIT | (_ACTUAL_BIT if actual else 0)
+        time_and_flags |= _LABELLED_BIT | (_ACTUAL_BIT if told.actual else 0)
         packed = ROW_STRUCT.pack(predicted_at, time_and_flags, latency, weight, slot)
+        if len(row) > ROW_STRUCT.size:
+            _, cost, _, bucket = TAIL_STRUCT.unpack_from(row, ROW_STRUCT.size)
+            needed = max(took, told.arrival - predicted_at - spec.grace, 0)
+            packed += TAIL_STRUCT.pack(told.cents, cost, min(needed, NEVER), bucket)
         self._rows[key] = out.pending[key] = packed
         out.labelled.append(packed)
-        out.labelled_at.append(max(predicted_at, arrival))
+        out.labelled_at.append(max(predicted_at, told.arrival))
 
     def _wait(self, event: ScreenedOutcome) -> None:
         """Keep an outcome whose prediction is not known (yet)."""
         out, key = self._out, event.digest
         waiting = self._early.get(key, b"")
-        if len(waiting) >= MAX_WAITING * EARLY_STRUCT.size:
+        if (
+            len(waiting) >= MAX_WAITING * EARLY_STRUCT.size
+            and len(early_in(waiting)) >= MAX_WAITING
+        ):
             out.tallies["duplicate"] += 1
             return
-        packed = EARLY_STRUCT.pack(event.arrival, event.time, event.actual)
+        packed = pack_early(Early(event.arrival, event.time, event.actual, event.cents))
         self._early[key] = out.early[key] = waiting + packed
         out.waiting.append(event)

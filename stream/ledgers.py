@@ -33,13 +33,17 @@ _SAFETY_NET_S = {Kind.FINE: 8 * DAY // 1000, Kind.COARSE: 60 * DAY // 1000}
 Deltas = dict[PaneName, Ledger]
 
 
-def spread(specs: SpecTable, by_arrival: Iterable[Ledgers], mature: Iterable[Ledgers]) -> Deltas:
-    """What a batch adds to each ledger: fine panes, coarse panes and totals, and mature panes."""
+Final = tuple[int, Ledgers]
+"""Cohorts at a landmark (ms), 0 for those whose labels are final."""
+
+
+def spread(specs: SpecTable, by_arrival: Iterable[Ledgers], final: Iterable[Final]) -> Deltas:
+    """What a batch adds to each ledger: fine panes, coarse panes and totals, mature and landmark panes."""
     parts: dict[PaneName, list[Ledger]] = {}
 
-    def add(kind: Kind, slot: int, start: int, ledger: Ledger) -> None:
+    def add(kind: Kind, slot: int, start: int, ledger: Ledger, landmark: int = 0) -> None:
         experiment = specs.by_slot[slot].experiment.name
-        name = PaneName(kind, experiment, specs.variant_of[slot], start)
+        name = PaneName(kind, experiment, specs.variant_of[slot], start, landmark)
         parts.setdefault(name, []).append(ledger)
 
     for ledgers in by_arrival:
@@ -47,9 +51,10 @@ def spread(specs: SpecTable, by_arrival: Iterable[Ledgers], mature: Iterable[Led
             add(Kind.FINE, slot, start, ledger)
             add(Kind.COARSE, slot, start - start % COARSE_WIDTH, ledger)
             add(Kind.TOTAL, slot, 0, ledger)
-    for ledgers in mature:
+    for landmark, ledgers in final:
+        kind = Kind.LANDMARK if landmark else Kind.MATURE
         for (slot, start), ledger in ledgers.items():
-            add(Kind.MATURE, slot, start, ledger)
+            add(kind, slot, start, ledger, landmark)
     return {name: total(found) for name, found in parts.items()}
 
 

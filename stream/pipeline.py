@@ -16,6 +16,7 @@ import numpy as np
 from metrics.experiment import MINUTE, Experiment
 from metrics.layout import Meta, Position
 from stream.batch import NO_HEADERS, Batch, BatchReport, DeadLetter
+from stream.census import Census
 from stream.commit import Work
 from stream.ending import finish
 from stream.events import Event
@@ -208,7 +209,8 @@ class ShardPipeline:
         """Take from the queues what the new watermark makes due, and read what is stored of it."""
         meta = work.meta
         for queue in self._shard.queues:
-            harvest = self._shard.heads.harvest(queue, meta, self._shard.told(meta))
+            told = self._shard.told(meta)
+            harvest = self._shard.heads.harvest(queue, meta, told, work.harvests)
             if harvest is not None:
                 work.harvests[queue.name] = harvest
         wanted = [queue for queue in self._shard.queues if self._needs_rows(queue, work)]
@@ -216,7 +218,13 @@ class ShardPipeline:
         for queue in wanted:
             key = self._shard.keys.early if queue.name == EXPIRE else self._shard.keys.pending
             deltas.append(("HMGET", key, fields(work.harvests[queue.name].digests)))
-        for queue, found in zip(wanted, await session.read(*deltas), strict=True):
+        if self._shard.specs.has_units or meta.failing:
+            work.census = Census(work.joined.new, self._shard.keys)
+            deltas += work.census.reads()
+        replies = await session.read(*deltas)
+        if work.census:
+            work.census.learn(replies[len(wanted) :])
+        for queue, found in zip(wanted, replies[: len(wanted)], strict=True):
             digests = work.harvests[queue.name].digests
             changed = work.joined.pending if queue.name != EXPIRE else {}
             work.rows[queue.name] = [
@@ -239,7 +247,7 @@ class ShardPipeline:
         writes = work.writes(self._shard.keys, self._shard.queues)
         writes += self._shard.ledgers.prune(prunable, self._shard.needless_before(work.meta))
         took = await self._shard.commit(
-            session, work.meta, work.deltas(self._shard.specs), writes, tallies
+            session, work.meta, work.deltas(self._shard.specs, self._shard.queues), writes, tallies
         )
         report.commit_seconds.append(took)
         self._shard.heads.committed(work.harvests, work.grown)

@@ -1,11 +1,12 @@
 """The queues a shard keeps, and which of their ids are due.
 
-- `due:<experiment>`: predictions until their label is final; then they go on to
+- `mark:<landmark>:<experiment>`: predictions until it is final which labels come within the landmark;
+- `due:<experiment>`: the same predictions until their label is final; then they go on to
 - `forget:<experiment>`: predictions until their id is forgotten;
 - `expire`: outcomes that came first, until they have waited long enough.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from metrics.layout import Keys, Meta
@@ -30,6 +31,9 @@ class Queue:
     spec: Spec | None = None
     awaits_labels: bool = False
     """Only goes on while outcomes keep coming: silence is not "everybody declined"."""
+    landmark: int | None = None
+    follows: tuple[str, ...] = ()
+    """Queues with the same ids that may not be overtaken: behind this one, ids are forgotten."""
 
     @property
     def grace(self) -> int:
@@ -39,7 +43,7 @@ class Queue:
     @property
     def is_last(self) -> bool:
         """What is swept from here is forgotten for good."""
-        return self.spec is not None and self.moves_to is None
+        return self.spec is not None and not self.awaits_labels and self.moves_to is None
 
     def limit(self, watermark: int | None, told: int | None) -> int | None:
         """Ids that arrived before this are due, None while nothing can be.
@@ -65,13 +69,25 @@ def forget_queue(due: str) -> str:
     return "forget:" + due.removeprefix(due_queue(""))
 
 
+def final_queues(spec: Spec) -> list[Queue]:
+    """The queues of an experiment in which each prediction waits for a label."""
+    name, grace = spec.experiment.name, spec.grace
+    due = due_queue(name)
+    marks = [
+        Queue(f"mark:{at}:{name}", at + grace, None, spec, awaits_labels=True, landmark=at)
+        for at in spec.landmarks
+    ]
+    follows = tuple(mark.name for mark in marks)
+    last = Queue(due, spec.wait, forget_queue(due), spec, awaits_labels=True, follows=follows)
+    return [*marks, last]
+
+
 def queues_of(specs: Iterable[Spec], early_for: int) -> list[Queue]:
     """All queues of a shard."""
     queues = [Queue(EXPIRE, early_for)]
     for spec in specs:
-        due = due_queue(spec.experiment.name)
-        forget = forget_queue(due)
-        queues.append(Queue(due, spec.wait, forget, spec, awaits_labels=True))
+        queues += final_queues(spec)
+        forget = forget_queue(due_queue(spec.experiment.name))
         queues.append(Queue(forget, spec.remembered, None, spec))
     return queues
 
@@ -102,11 +118,17 @@ class Heads:
             self._chunks[queue.name] = [Chunk.unpack(chunk) for chunk in chunks]
             self._whole[queue.name] = len(chunks) < HEAD_CHUNKS
 
-    def harvest(self, queue: Queue, meta: Meta, told: int | None) -> Harvest | None:
-        """What is due in `queue`, None while nothing can be; `told` as in `Queue.limit`."""
+    def harvest(
+        self, queue: Queue, meta: Meta, told: int | None, before: Mapping[str, Harvest]
+    ) -> Harvest | None:
+        """What is due in `queue`, None while nothing can be.
+
+        `told`: as in `Queue.limit`; `before`: what this commit takes from the queues before this one.
+        """
         limit = queue.limit(meta.watermark, told)
         if limit is None:
             return None
+        limit = min([limit, *(before[name].through for name in queue.follows)])
         cursor = meta.cursors.get(queue.name, 0)
         return harvest(self._chunks[queue.name], cursor, limit, whole_queue=self._whole[queue.name])
 

@@ -17,18 +17,26 @@ from stream.rows import (
     ACTED,
     ERROR,
     FLAG_SHIFT,
+    NEVER,
     PREDICTED,
     ROW_STRUCT,
+    TAIL_STRUCT,
     TIME_MASK,
     TIMED,
+    UNIT_BYTES,
+    bucket_of,
     digest,
     slot_of,
+    unit_digest,
 )
 
 
 UNITS_PER_MS = 1 / LATENCY_UNIT_MS
 LONGEST_MS = LATENCY_CAP * LATENCY_UNIT_MS
 MAX_ID_BYTES = 128
+_NO_TAIL = b"", b""
+MAX_MONEY = 20_000_000.0
+"""Larger amounts are taken for this one, which 32 bits hold in cents, and is far above every cap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +46,16 @@ class Spec:
     experiment: Experiment
     slots: dict[str, int]
     horizon: int
+    grace: int
     wait: int
     remembered: int
     weight_cap: float
     weighted: bool
+    by_unit: bool
+    sampled_below: bytes
+    """Digests of the units that are looked at one by one are less than this."""
+    landmarks: tuple[int, ...]
+    long_rows: bool
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Spec":
@@ -51,11 +65,22 @@ class Spec:
             experiment,
             {variant: slot_of(experiment.name, variant) for variant in experiment.variants},
             int(labels.horizon),
+            int(labels.grace),
             labels.wait,
             labels.remembered,
             experiment.weight_cap,
             labels.observed == "explored",
+            by_unit := experiment.randomised_by == "unit",
+            _below(experiment.unit_share),
+            landmarks := tuple(map(int, labels.landmarks)),
+            by_unit or experiment.money is not None or bool(landmarks),
         )
+
+
+def _below(share: float) -> bytes:
+    """What `share` of all digests of units are less than."""
+    bound = int(share * (1 << 8 * UNIT_BYTES))
+    return bound.to_bytes(UNIT_BYTES + 1, "big")[1:] if share < 1 else b"\xff" * (UNIT_BYTES + 1)
 
 
 class SpecTable:
@@ -77,6 +102,16 @@ class SpecTable:
         self.cohorts = {
             slot: int(spec.experiment.labels.cohort) for slot, spec in self.by_slot.items()
         }
+        by_unit = frozenset(slot for slot, spec in self.by_slot.items() if spec.by_unit)
+        caps = {
+            slot: max(cents_of(spec.experiment.money.cap), 1)
+            for slot, spec in self.by_slot.items()
+            if spec.experiment.money is not None
+        }
+        self.has_units = bool(by_unit)
+        self.finals = self.cohorts, by_unit, caps
+        """What final facts are folded by: the width of cohorts and most cents that a prediction may gain
+        or lose, by slot, and the slots that are randomised by unit."""
 
 
 class ScreenedPrediction(msgspec.Struct, frozen=True, gc=False):
@@ -90,6 +125,8 @@ class ScreenedPrediction(msgspec.Struct, frozen=True, gc=False):
     latency_ms: float
     score: float
     spec: Spec
+    unit: bytes = b""
+    """Digest of its unit; empty where it has none, or its experiment is not randomised by unit."""
 
 
 class ScreenedOutcome(msgspec.Struct, frozen=True, gc=False):
@@ -101,6 +138,8 @@ class ScreenedOutcome(msgspec.Struct, frozen=True, gc=False):
     arrival: int
     time: int
     actual: bool
+    cents: int = 0
+    """Its value."""
 
 
 Screened = ScreenedPrediction | ScreenedOutcome
@@ -173,7 +212,18 @@ def _prediction(index: int, event: Prediction, arrival: int, spec: Spec) -> Scre
         return Rejected("missing_field", "`weight` is required where labels are `explored`")
     row = ROW_STRUCT.pack(arrival, time | flags << FLAG_SHIFT, units, weight, slot)
     score = math.nan if event.score is None else event.score
-    return ScreenedPrediction(index, digest(encoded), arrival, row, latency, score, spec)
+    key = digest(encoded)
+    tail, unit = _tail(event, spec, key) if spec.long_rows else _NO_TAIL
+    return ScreenedPrediction(index, key, arrival, row + tail, latency, score, spec, unit)
+
+
+def _tail(event: Prediction, spec: Spec, key: bytes) -> tuple[bytes, bytes]:
+    """What a long row has more, and the digest of the prediction's unit."""
+    unit = unit_digest(event.unit_id) if spec.by_unit and event.unit_id else b""
+    cost = cents_of(event.cost) if event.cost else 0
+    return TAIL_STRUCT.pack(
+        0, cost, NEVER, bucket_of(unit or key)
+    ), unit  # alone it is its own unit
 
 
 def _outcome(index: int, event: Outcome, arrival: int) -> Screened | Rejected:
@@ -183,7 +233,13 @@ def _outcome(index: int, event: Outcome, arrival: int) -> Screened | Rejected:
         time = arrival if time is None else epoch_ms(time)
     if len(encoded) > MAX_ID_BYTES or time < 0:
         return _out_of_range(encoded, time)
-    return ScreenedOutcome(index, digest(encoded), arrival, time & TIME_MASK, event.actual)
+    cents = cents_of(event.value) if event.value else 0
+    return ScreenedOutcome(index, digest(encoded), arrival, time & TIME_MASK, event.actual, cents)
+
+
+def cents_of(amount: float) -> int:
+    """An amount of money in whole cents."""
+    return round(min(max(amount, -MAX_MONEY), MAX_MONEY) * 100)
 
 
 def _out_of_range(encoded: bytes, time: int) -> Rejected:

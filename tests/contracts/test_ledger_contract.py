@@ -5,15 +5,17 @@ from typing import Any
 from zlib import crc32
 
 import pytest
+from msgspec.structs import replace
 from support.events import BASE, EARLY_FOR, EXPERIMENTS, FAST, SLOW, Generator, Records, sizes_of
 from support.failing import HookedStore, copy_of, set_back
 from support.feed import TOPIC, Topic, consume, finish, pipeline, plain
 from support.truth import Facts, Truth, truth_of
 
-from metrics.experiment import HOUR
+from metrics.experiment import HOUR, Money
 from metrics.layout import FINE_WIDTH, RETENTION, Kind
 from metrics.reader import Reader
 from metrics.snapshot import Fleet, Snapshot, VariantFacts
+from metrics.units import COLUMNS, UNIT_BUCKETS, column
 from stream.store import Store
 
 
@@ -37,7 +39,7 @@ def said(fleet: Fleet) -> dict[str, object]:
     for name, s in fleet.snapshots.items():
         clocks = (s.watermark, s.matured, s.last_prediction, s.last_outcome, s.complete_since)
         variants = {variant: facts_of(facts) for variant, facts in s.variants.items()}
-        snapshots[name] = (clocks, variants, s.first_pane, s.first_cohort)
+        snapshots[name] = (clocks, variants, s.first_pane)
     counts = (dict(fleet.tallies), fleet.waiting, fleet.pending, fleet.shards)
     return {"snapshots": snapshots, "counts": counts}
 
@@ -175,6 +177,43 @@ async def test_two_shards_add_up(store: HookedStore) -> None:
         assert_true(snapshot, *expected)
     assert fleet.tallies == expected[0].tallies + expected[1].tallies
     assert fleet.shards == 2
+
+
+async def test_units_and_money_of_two_shards_add_up(store: HookedStore) -> None:
+    shop = replace(FAST, randomised_by="unit", money=Money(cap=5))
+    rnd, records = random.Random(7), Records()
+    for arrival, event in Generator(7, reuse=False).records(200):
+        named = {"unit_id": f"u{rnd.randrange(30)}", "cost": 0.5, "value": rnd.choice((1, 20))}
+        records.append((arrival, event | named if isinstance(event, dict) else event))
+    parts = sharded(records)
+    for shard, part in enumerate(parts):
+        worker, topic = pipeline(store, [shop, SLOW], shard=shard), Topic.of(part)
+        await consume(worker, topic, sizes_of(7, 40))
+        await finish(worker, topic, complete_to=BASE + FAR)
+    fleet = await reader_of(store).read([shop, SLOW])
+    truths = [
+        truth_of(part, [shop, SLOW], early_for=EARLY_FOR, watermark=BASE + FAR) for part in parts
+    ]
+    for variant, facts in fleet.snapshots["fast"].variants.items():
+        seen = [t.extras["total", "fast", variant, 0] for t in truths]
+        final = [
+            extras
+            for truth in truths
+            for (kind, *where, _), extras in truth.extras.items()
+            if (kind, *where) == ("mature", "fast", variant)
+        ]
+        assert facts.total.units == sum(each.units for each in seen) > 10
+        assert facts.total.crossed == sum(each.crossed for each in seen) > 0
+        assert facts.total.failing == sum(each.failing for each in seen)
+        assert facts.mature.money == sum(each.money for each in final)
+        assert facts.mature.money_squared == sum(each.money_squared for each in final)
+        assert facts.mature.capped == sum(each.capped for each in final) > 0
+        for name in COLUMNS:
+            expected = [
+                sum(each.buckets.get((bucket, name), 0) for each in final)
+                for bucket in range(UNIT_BUCKETS)
+            ]
+            assert column(facts.mature.buckets, name).tolist() == expected
 
 
 async def test_the_slowest_shard_sets_the_clocks(store: HookedStore) -> None:

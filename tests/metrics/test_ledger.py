@@ -1,4 +1,5 @@
 import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,14 @@ from metrics.confusion import Cell, Cells
 from metrics.latency import Histogram, bucket_of
 from metrics.ledger import SCORE_BINS, VERSION, Ledger, LedgerFormatError, total
 from metrics.moments import LATENCY_CAP, Moments
+from metrics.units import (
+    COLUMNS,
+    NO_BUCKETS,
+    UNIT_BUCKETS,
+    column,
+    pack_buckets,
+    unpack_buckets,
+)
 
 
 numbers = st.integers(0, 10**24)
@@ -20,6 +29,16 @@ histograms = st.lists(st.floats(0, 1e6), max_size=20).map(
 scores = st.one_of(
     st.just([]), st.lists(st.integers(0, 10**9), min_size=SCORE_BINS, max_size=SCORE_BINS)
 ).map(lambda counts: np.array(counts, dtype=np.int64))
+SHAPE = (UNIT_BUCKETS, len(COLUMNS))
+some_buckets = st.builds(
+    lambda seed, high, dense: (
+        np.random.default_rng(seed).integers(-high, high, SHAPE, endpoint=True)
+        * (np.random.default_rng(seed).random(SHAPE) < dense)
+    ).astype(np.int64),
+    st.integers(0, 1_000),
+    st.sampled_from([1, 127, 128, 2**15, 2**31, 2**60]),
+    st.sampled_from([0, 0.01, 1]),
+)
 ledgers = st.builds(
     Ledger,
     predictions=numbers,
@@ -29,6 +48,14 @@ ledgers = st.builds(
     moments=st.builds(Moments, *[numbers] * len(Moments._fields)),
     latency=histograms,
     scores=scores,
+    failing=numbers,
+    units=numbers,
+    crossed=numbers,
+    unitless=numbers,
+    money=st.integers(-(10**24), 10**24),
+    money_squared=numbers,
+    capped=numbers,
+    buckets=st.just(NO_BUCKETS) | some_buckets,
 )
 
 
@@ -42,7 +69,28 @@ def everything(ledger: Ledger) -> tuple[Any, ...]:
         ledger.latency.total,
         ledger.latency.quantiles(0.1, 0.5, 0.99),
         ledger.scores.tolist(),
+        *extras(ledger),
+        ledger.buckets.tolist(),
     )
+
+
+def extras(ledger: Ledger) -> tuple[int, ...]:
+    by_unit = ledger.failing, ledger.units, ledger.crossed, ledger.unitless
+    return (*by_unit, ledger.money, ledger.money_squared, ledger.capped)
+
+
+def of_version_1(ledger: Ledger) -> bytes:
+    """What version 1 wrote: neither units nor money, and no place for buckets."""
+    scalars = (
+        ledger.predictions,
+        ledger.errors,
+        ledger.acted,
+        *(number for cell in ledger.cells for number in cell),
+        *ledger.moments,
+    )
+    halves = [half for number in scalars for half in (number % 2**64, number // 2**64)]
+    head = struct.pack(f"<BB{len(halves)}Q", 1, ledger.scores.size, *halves)
+    return head + ledger.scores.astype("<i8").tobytes() + ledger.latency.pack()
 
 
 @settings(max_examples=30)
@@ -58,7 +106,15 @@ def test_sums_of_a_trillion_events_fit() -> None:
     events = 10**12
     cell = Cell(events, events * 10**6, events * 10**12, events, events * LATENCY_CAP)
     moments = Moments(events, events * LATENCY_CAP, events * LATENCY_CAP**2)
-    ledger = Ledger(events, events, events, Cells(*[cell] * len(Cells._fields)), moments)
+    ledger = Ledger(
+        events,
+        events,
+        events,
+        Cells(*[cell] * len(Cells._fields)),
+        moments,
+        money=-events * LATENCY_CAP,
+        money_squared=events * LATENCY_CAP**2,
+    )
     assert everything(Ledger.unpack(ledger.pack())) == everything(ledger)
     assert events * 10**12 == 10**24
 
@@ -82,6 +138,10 @@ def test_every_fact_is_added(a: Ledger, b: Ledger) -> None:
     assert both.latency == a.latency.plus(b.latency)
     assert both.scores.sum() == a.scores.sum() + b.scores.sum()
     assert both.labelled == a.labelled + b.labelled
+    assert extras(both) == tuple(x + y for x, y in zip(extras(a), extras(b), strict=True))
+    assert both.buckets.sum(axis=0).tolist() == (
+        (a.buckets.sum(axis=0) + b.buckets.sum(axis=0)).tolist()
+    )
 
 
 @settings(max_examples=30)
@@ -118,11 +178,31 @@ def test_rates_are_not_known_without_predictions() -> None:
     assert (ledger.selection_rate, ledger.error_rate) == (0.25, 0.125)
 
 
-@pytest.mark.parametrize("version", sorted({0, 1, 2, 255} - {VERSION}))
+@pytest.mark.parametrize("version", [0, 3, 255])
 def test_another_version_is_refused(version: int) -> None:
     packed = bytes([version]) + Ledger(1).pack()[1:]
-    with pytest.raises(LedgerFormatError, match=f"version {VERSION} was expected, found {version}"):
+    with pytest.raises(LedgerFormatError, match=f"version 1 or 2 was expected, found {version}"):
         Ledger.unpack(packed)
+
+
+@settings(max_examples=30)
+@given(ledgers, ledgers)
+def test_a_ledger_of_version_1_is_read_without_units_and_money(old: Ledger, new: Ledger) -> None:
+    found = Ledger.unpack(of_version_1(old))
+    known = Ledger(
+        old.predictions,
+        old.errors,
+        old.acted,
+        old.cells,
+        old.moments,
+        old.latency,
+        old.scores,
+        failing=old.errors,
+    )
+    assert everything(found) == everything(known)
+    assert found == known
+    assert sum(extras(found)) == found.failing == old.errors
+    assert found.plus(new).failing == old.errors + new.failing
 
 
 def test_nothing_is_no_ledger() -> None:
@@ -130,13 +210,48 @@ def test_nothing_is_no_ledger() -> None:
         Ledger.unpack(b"")
 
 
-@pytest.mark.parametrize("scored", [True, False])
-def test_a_ledger_that_was_cut_anywhere_is_refused(scored: bool) -> None:
-    bins = np.ones(SCORE_BINS if scored else 0, dtype=np.int64)
-    packed = Ledger(latency=Histogram(5, np.array([1, 2, 3], dtype=np.int64)), scores=bins).pack()
+@pytest.mark.parametrize("version", [1, VERSION])
+@pytest.mark.parametrize("full", [True, False])
+def test_a_ledger_that_was_cut_anywhere_is_refused(full: bool, version: int) -> None:
+    bins = np.ones(SCORE_BINS if full else 0, dtype=np.int64)
+    buckets = np.arange(64 * len(COLUMNS)).reshape(SHAPE) if full else NO_BUCKETS
+    latency = Histogram(5, np.array([1, 2, 3], dtype=np.int64))
+    ledger = Ledger(latency=latency, scores=bins, buckets=buckets)
+    packed = of_version_1(ledger) if version == 1 else ledger.pack()
     for length in range(len(packed)):
         with pytest.raises(LedgerFormatError):
             Ledger.unpack(packed[:length])
+
+
+@given(some_buckets)
+def test_buckets_read_back_as_they_were_packed(buckets: Any) -> None:
+    assert unpack_buckets(pack_buckets(buckets)).tolist() == buckets.tolist()
+
+
+def test_buckets_of_a_ledger_that_is_not_by_unit_take_nothing() -> None:
+    assert pack_buckets(NO_BUCKETS) == b""
+    assert unpack_buckets(b"").shape == (0, len(COLUMNS))
+    assert column(NO_BUCKETS, "n").size == 0
+
+
+def test_a_column_of_buckets_is_found_by_its_name() -> None:
+    buckets = np.arange(UNIT_BUCKETS * len(COLUMNS)).reshape(SHAPE)
+    for at, name in enumerate(COLUMNS):
+        assert column(buckets, name).tolist() == [row[at] for row in buckets.tolist()]
+
+
+@pytest.mark.parametrize("lowest", [-(2**63), -129, -1, 0])
+def test_buckets_with_the_largest_numbers_are_exact(lowest: int) -> None:
+    buckets = np.full(SHAPE, 2**63 - 1, dtype=np.int64)
+    buckets[0] = lowest
+    assert unpack_buckets(pack_buckets(buckets)).tolist() == buckets.tolist()
+
+
+def test_buckets_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected 79"):
+        unpack_buckets(zlib.compress(bytes([1] + [0] * (len(COLUMNS) - 1))))
+    with pytest.raises(ValueError, match="columns of 3, 0"):
+        unpack_buckets(zlib.compress(bytes([3] + [0] * (len(COLUMNS) - 1 + 3 * UNIT_BUCKETS))))
 
 
 def test_the_version_is_the_first_byte() -> None:

@@ -218,6 +218,33 @@ async def test_clocks_are_those_of_the_slowest_shard(
     assert (await read(reader)).snapshots["e"].matured is None  # nothing is final on the third
 
 
+async def test_landmark_panes_are_kept_apart_and_final_as_far_as_on_the_slowest_shard(
+    client: fakeredis.FakeAsyncRedis, reader: Reader
+) -> None:
+    soon, later = Duration(5_000), Duration(20_000)
+    labels = msgspec.structs.replace(EXPERIMENT.labels, landmarks=(soon, later))
+    experiment = msgspec.structs.replace(EXPERIMENT, labels=labels)
+    for shard in (0, 1):
+        known = meta(1, matured=BASE - 9)
+        known.landmarks = {"e": {5_000: BASE - shard} | ({20_000: BASE} if shard else {})}
+        ledgers = {
+            pane(Kind.MATURE, BASE): of(1),
+            PaneName(Kind.LANDMARK, "e", "a", BASE, 5_000): of(10 + shard),
+            PaneName(Kind.LANDMARK, "e", "a", BASE, 20_000): of(100),
+            PaneName(Kind.LANDMARK, "e", "a", BASE, 777): of(9),  # was declared once
+        }
+        await Writer(client, shard).write(known, ledgers)
+    snapshot = (await reader.read([experiment])).snapshots["e"]
+    found = snapshot.variants["a"]
+    assert found.landmarks == {5_000: {BASE: of(21)}, 20_000: {BASE: of(200)}}
+    assert (found.cohorts, found.mature) == ({BASE: of(2)}, of(2))
+    assert snapshot.landmarks_matured == {5_000: BASE - 1}
+    await Writer(client).write(meta(2), {PaneName(Kind.LANDMARK, "e", "a", BASE, 5_000): of(20)})
+    again = (await reader.read([experiment])).snapshots["e"].variants["a"]
+    assert again.landmarks[5_000] == {BASE: of(31)}
+    assert found.landmarks[5_000] == {BASE: of(21)}  # a snapshot stays as it was
+
+
 async def test_last_seen_and_completeness_are_those_of_any_shard(
     client: fakeredis.FakeAsyncRedis, reader: Reader
 ) -> None:

@@ -1,6 +1,7 @@
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from random import Random
+from typing import NamedTuple, get_type_hints
 
 import numpy as np
 import pytest
@@ -8,23 +9,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics.confusion import Cells
+from metrics.experiment import Money
 from metrics.latency import CAP_MS, FINEST_MS, GROWTH
 from metrics.layout import FINE_WIDTH
 from metrics.ledger import SCORE_BINS, Ledger
 from metrics.moments import LATENCY_CAP
-from stream.fold import MAX_ROWS, Ledgers, Slice, fold_arrivals, fold_labels, fold_mature
+from metrics.units import COLUMNS, UNIT_BUCKETS
+from stream.fold import (
+    MAX_ROWS,
+    MONEY_CAP,
+    Ledgers,
+    Sightings,
+    Slice,
+    fold_arrivals,
+    fold_labels,
+    fold_mature,
+)
 from stream.rows import (
     ACTED,
     ACTUAL,
     ERROR,
     FLAG_SHIFT,
     LABELLED,
+    NEVER,
     PREDICTED,
     ROW_STRUCT,
+    TAIL_STRUCT,
     TIMED,
     Rows,
     unpack_rows,
 )
+from stream.screen import cents_of
 
 
 class Fact(NamedTuple):
@@ -38,6 +53,22 @@ class Fact(NamedTuple):
     seen_at: int = 0
     latency_ms: float = math.nan
     score: float = math.nan
+    bucket: int | None = None
+    """None: a row as experiments have it that need no more."""
+    value: int = 0
+    cost: int = 0
+
+    @property
+    def cents(self) -> int:
+        return 0 if self.bucket is None else self.value - self.cost
+
+    @property
+    def row(self) -> bytes:
+        time_and_flags = 5 | self.flags << FLAG_SHIFT
+        row = ROW_STRUCT.pack(self.arrival, time_and_flags, self.latency, self.weight, self.slot)
+        if self.bucket is None:
+            return row
+        return row + TAIL_STRUCT.pack(self.value, self.cost, NEVER, self.bucket)
 
 
 _timed = st.floats(0, 2e6) | st.sampled_from([0, FINEST_MS, 0.1, 1, 1e6])
@@ -51,17 +82,15 @@ facts = st.builds(
     seen_at=st.integers(0, 60_000),
     latency_ms=st.just(math.nan) | _timed,
     score=st.just(math.nan) | st.floats(0, 1) | st.sampled_from([0, 0.05, 0.95, 1]),
+    bucket=st.none() | st.integers(0, UNIT_BUCKETS - 1),
+    value=st.integers(-200, 200) | st.sampled_from([-2 * 10**9, 2 * 10**9]),
+    cost=st.integers(-200, 200) | st.sampled_from([-2 * 10**9, 2 * 10**9]),
 )
 many = st.lists(facts, max_size=30)
 
 
 def rows_of(found: Sequence[Fact]) -> Rows:
-    return unpack_rows(
-        [
-            ROW_STRUCT.pack(f.arrival, 5 | f.flags << FLAG_SHIFT, f.latency, f.weight, f.slot)
-            for f in found
-        ]
-    )
+    return unpack_rows([f.row for f in found])
 
 
 def cell_of(flags: int) -> str:
@@ -222,6 +251,107 @@ def test_folding_together_is_folding_apart_and_adding_in_any_order(
     widths = {0: 1_000, 7: 60_000}
     mature = [fold_mature(rows_of(part), widths) for part in (a, b, c)]
     assert merged(*mature) == merged(*mature[::-1]) == fold_mature(rows_of([*a, *b, *c]), widths)
+
+
+def extras_of(found: Sequence[Fact], cap: int, *, by_unit: bool) -> tuple[object, ...]:
+    """Money of one group and its sums by bucket, by plain loops."""
+    buckets: dict[tuple[int, str], int] = {}
+    earned = []
+    for f in found:
+        earned.append(max(-cap, min(f.cents, cap)))
+        timed = bool(f.flags & TIMED)
+        columns = {f"w_{cell_of(f.flags)}": f.weight, "n": 1, "failed": bool(f.flags & ERROR)}
+        columns |= {"timed": timed, "latency": f.latency * timed, "money": earned[-1]}
+        for name, amount in columns.items():
+            where = (f.arrival % UNIT_BUCKETS if f.bucket is None else f.bucket), name
+            buckets[where] = buckets.get(where, 0) + amount
+    capped = sum(1 for f in found if cap and abs(f.cents) > cap)
+    kept = {where: amount for where, amount in buckets.items() if amount and by_unit}
+    return sum(earned), sum(e**2 for e in earned), capped, kept
+
+
+def extras_in(ledger: Ledger) -> tuple[object, ...]:
+    kept = {
+        (bucket, name): int(ledger.buckets[bucket, at])
+        for at, name in enumerate(COLUMNS)
+        for bucket in ledger.buckets[:, at].nonzero()[0].tolist()
+    }
+    return ledger.money, ledger.money_squared, ledger.capped, kept
+
+
+@given(found=many, capped=st.sets(st.sampled_from([0, 7])), by_unit=st.sets(st.just(7)))
+def test_money_and_units_are_folded_as_plain_loops_do(
+    found: list[Fact], capped: set[int], by_unit: set[int]
+) -> None:
+    widths, caps = {0: 1_000, 7: 60_000}, dict.fromkeys(capped, 100)
+    ledgers = fold_mature(rows_of(found), widths, by_unit, caps)
+    known = [f for f in found if f.slot in widths]
+    for slot, width in widths.items():
+        own = [f for f in known if f.slot == slot]
+        for where, group in grouped(own, "arrival", width).items():
+            expected = extras_of(group, caps.get(slot, 0), by_unit=slot in by_unit)
+            assert extras_in(ledgers[where]) == expected
+            assert plain_of(ledgers[where], with_cells=True) == count(group, with_cells=True)
+            assert bool(ledgers[where].buckets.size) == (slot in by_unit)
+
+
+@given(many, st.randoms(use_true_random=False))
+def test_money_and_units_in_parts_add_up_to_the_whole(found: list[Fact], rnd: Random) -> None:
+    widths, by_unit, caps = {0: 1_000, 7: 60_000}, {7}, {7: 100}
+    shuffled = rnd.sample(found, len(found))
+    at = rnd.randint(0, len(found))
+    parts = (fold_mature(rows_of(p), widths, by_unit, caps) for p in (shuffled[:at], shuffled[at:]))
+    assert merged(*parts) == fold_mature(rows_of(found), widths, by_unit, caps)
+
+
+@given(many)
+def test_sightings_are_added_up_by_pane(found: list[Fact]) -> None:
+    marks = [(n % 2, n % 3 == 0, n % 5 == 0, n % 7 == 0) for n in range(len(found))]
+    columns = np.array(marks, dtype=np.int64).reshape(-1, 4).T
+    none = np.full(len(found), math.nan)
+    ledgers = fold_arrivals(rows_of(found), none, none, Sightings(*columns))
+    numbered = dict(enumerate(found))
+    for where, ledger in ledgers.items():
+        own = [
+            marks[n]
+            for n, f in numbered.items()
+            if Slice(f.slot, f.arrival // FINE_WIDTH * FINE_WIDTH) == where
+        ]
+        sums = tuple(map(sum, zip(*own, strict=True)))
+        assert (ledger.failing, ledger.units, ledger.crossed, ledger.unitless) == sums
+
+
+@given(many)
+def test_without_units_every_error_is_a_failure(found: list[Fact]) -> None:
+    for ledger in folded_arrivals(found).values():
+        assert ledger.failing == ledger.errors
+        assert (ledger.units, ledger.crossed, ledger.unitless) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_fold_of_the_most_money_is_exact(sign: int) -> None:
+    row = Fact(3, 1, TIMED, LATENCY_CAP, 1_000_000, bucket=5, value=sign * 2 * 10**9).row
+    rows = unpack_rows([row] * MAX_ROWS)
+    ((_, ledger),) = fold_mature(rows, {3: 60_000}, {3}, {3: MONEY_CAP}).items()
+    assert ledger.money == sign * MAX_ROWS * MONEY_CAP
+    assert ledger.money_squared == MAX_ROWS * MONEY_CAP**2 < 2**63
+    assert ledger.capped == MAX_ROWS
+    assert dict(zip(COLUMNS, ledger.buckets[5].tolist(), strict=True)) == dict.fromkeys(
+        COLUMNS, 0
+    ) | {
+        "w_missing_idle_no": MAX_ROWS * 10**6,
+        "n": MAX_ROWS,
+        "timed": MAX_ROWS,
+        "latency": MAX_ROWS * LATENCY_CAP,
+        "money": sign * MAX_ROWS * MONEY_CAP,
+    }
+
+
+def test_no_cap_that_may_be_declared_is_too_high() -> None:
+    (highest,) = (
+        meta.le for meta in get_type_hints(Money, include_extras=True)["cap"].__metadata__
+    )
+    assert cents_of(highest) == MONEY_CAP
 
 
 @pytest.mark.parametrize("flags", [TIMED, TIMED | LABELLED, TIMED | LABELLED | ACTUAL | PREDICTED])

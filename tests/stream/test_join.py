@@ -2,10 +2,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 from support.events import BASE, EARLY_FOR, FAST, SLOW
 
 from metrics.duration import Duration
-from metrics.experiment import Experiment, Labels
+from metrics.experiment import Experiment, Labels, Money
 from stream.events import Outcome, Prediction
 from stream.join import MAX_WAITING, Joined, Joiner
 from stream.rows import (
@@ -13,18 +16,24 @@ from stream.rows import (
     ACTUAL,
     EARLY_STRUCT,
     LABELLED,
+    NEVER,
     PREDICTED,
+    Early,
+    cents_in,
     digest,
+    early_in,
     flags_of,
+    pack_early,
     unpack_rows,
 )
 from stream.screen import Screened, ScreenedOutcome, SpecTable, screen
 
 
-SPECS = SpecTable([FAST, SLOW])
+PRICED = replace(FAST, name="priced", money=Money(cap=100))
+SPECS = SpecTable([FAST, SLOW, PRICED])
 KEY = digest(b"p")
 
-HORIZON, WAIT, REMEMBERED = 60_000, 70_000, 100_000
+HORIZON, GRACE, WAIT, REMEMBERED = 60_000, 10_000, 70_000, 100_000
 """Of `FAST`."""
 
 Timed = tuple[int, Prediction | Outcome]
@@ -36,9 +45,11 @@ def p(after: int = 0, name: str = "p", **fields: Any) -> Timed:
     return BASE + after, Prediction(name, time=BASE, **named | fields)
 
 
-def o(after: int, *, time: int = 0, actual: bool = True, name: str = "p") -> Timed:
+def o(
+    after: int, *, time: int = 0, actual: bool = True, name: str = "p", value: float | None = None
+) -> Timed:
     """An outcome that arrived `after` ms and happened at `time`."""
-    return BASE + after, Outcome(name, actual=actual, time=BASE + time)
+    return BASE + after, Outcome(name, actual=actual, time=BASE + time, value=value)
 
 
 def screened(*events: Timed) -> list[Screened]:
@@ -141,6 +152,79 @@ def test_only_outcomes_that_wait_are_queued() -> None:
     assert [event.digest for event in joined.waiting] == [digest(b"q")]
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("actual", [True, False])
+def test_a_prediction_earns_the_value_of_its_outcome_less_its_cost(
+    order: str, actual: bool
+) -> None:
+    priced = p(experiment="priced", cost=2.5)
+    joined = in_order(order, priced, o(-20, actual=actual, value=12.34))
+    assert earned(*joined) == 984
+    assert earned(*in_order(order, priced, o(-20))) == -250
+    assert earned(join(priced)) == -250
+
+
+def earned(*joined: Joined) -> int:
+    row = next(j.pending[KEY] for j in reversed(joined) if KEY in j.pending)
+    return int(cents_in(unpack_rows([row]))[0])
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_only_the_value_of_the_outcome_that_counts_is_earned(together: bool) -> None:
+    outcomes = [o(1, time=HORIZON + 1, value=1), o(2, value=2), o(3, value=4)]
+    first = join(p(experiment="priced"))
+    joined = join(p(experiment="priced"), *outcomes) if together else join(*outcomes, after=first)
+    assert earned(joined) == 200
+    early = join(*outcomes)
+    assert earned(join(p(5, experiment="priced"), after=early)) == 200
+
+
+def test_a_value_of_an_experiment_without_money_changes_nothing() -> None:
+    assert join(p(), o(1, value=7)).pending == join(p(), o(1)).pending
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(
+    ("after", "time", "needed"),
+    [
+        (5, 0, 0),
+        (-20, -1_000, 0),
+        (5, 700, 700),
+        (GRACE, 0, 0),
+        (GRACE + 1, 0, 1),
+        (GRACE + 800, 700, 800),
+        (GRACE + 700, 800, 800),
+        (WAIT, HORIZON, HORIZON),
+        (WAIT + 1, HORIZON, NEVER),
+    ],
+)
+def test_how_long_a_label_took_is_kept_by_both_clocks(
+    order: str, after: int, time: int, needed: int
+) -> None:
+    """By its time, and by its arrival less the grace: the later of the two."""
+    joined = in_order(order, p(experiment="priced"), o(after, time=time))
+    row = next(j.pending[KEY] for j in reversed(joined) if KEY in j.pending)
+    assert unpack_rows([row])["needed"].tolist() == [needed]
+
+
+@given(
+    st.lists(
+        st.builds(
+            Early,
+            st.integers(0, 2**62),
+            st.integers(0, 2**53),
+            st.integers(0, 1),
+            st.just(0) | st.integers(-(2 * 10**9), 2 * 10**9),
+        )
+    )
+)
+def test_outcomes_that_wait_read_back_with_and_without_a_value(waiting: list[Early]) -> None:
+    packed = b"".join(map(pack_early, waiting))
+    assert early_in(packed) == waiting
+    valued = sum(1 for early in waiting if early.cents)
+    assert len(packed) == len(waiting) * EARLY_STRUCT.size + 4 * valued
+
+
 # --- several of one id ----------------------------------------------------------------------------
 
 
@@ -191,10 +275,11 @@ def test_a_duplicate_after_the_label_does_not_take_it_away() -> None:
     assert label(joined) is True
 
 
-def test_the_number_of_outcomes_that_wait_for_one_id_is_bounded() -> None:
-    joined = join(*(o(n) for n in range(MAX_WAITING + 3)))
+@pytest.mark.parametrize("value", [None, 5.0])
+def test_the_number_of_outcomes_that_wait_for_one_id_is_bounded(value: float | None) -> None:
+    joined = join(*(o(n, value=value) for n in range(MAX_WAITING + 3)))
     assert tallies(joined) == {"duplicate": 3}
-    assert len(joined.early[KEY]) == MAX_WAITING * EARLY_STRUCT.size
+    assert len(early_in(joined.early[KEY])) == MAX_WAITING
 
 
 # --- ids that are used again ----------------------------------------------------------------------

@@ -1,20 +1,46 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from support.events import BASE, FAST, SLOW
 
 from metrics.duration import Duration
-from metrics.experiment import Experiment, Labels
+from metrics.experiment import Experiment, Labels, Money
 from metrics.moments import LATENCY_CAP
+from metrics.units import UNIT_BUCKETS
 from stream.events import Event, Outcome, Prediction, Rejected
-from stream.rows import ACTED, ERROR, PREDICTED, ROW, TIMED, digest, flags_of, slot_of, unpack_rows
-from stream.screen import ScreenedOutcome, ScreenedPrediction, Screening, SpecTable, screen
+from stream.rows import (
+    ACTED,
+    ERROR,
+    LONG_ROW,
+    NEVER,
+    PREDICTED,
+    ROW,
+    TIMED,
+    bucket_of,
+    digest,
+    flags_of,
+    slot_of,
+    unit_digest,
+    unpack_rows,
+)
+from stream.screen import (
+    ScreenedOutcome,
+    ScreenedPrediction,
+    Screening,
+    SpecTable,
+    cents_of,
+    screen,
+)
 
 
-SPECS = SpecTable([FAST, SLOW])
+BY_UNIT = replace(FAST, name="by-unit", randomised_by="unit", unit_share=0.25)
+PRICED = replace(FAST, name="priced", money=Money(cap=1))
+SPECS = SpecTable([FAST, SLOW, BY_UNIT, PRICED])
 
 
 def prediction(**fields: Any) -> Prediction:
@@ -39,7 +65,7 @@ def usable(**fields: Any) -> ScreenedPrediction:
 
 def row(**fields: Any) -> dict[str, int]:
     rows = unpack_rows([usable(**fields).row])
-    found = {name: int(rows[name][0]) for name in ROW.names or ()}
+    found = {name: int(rows[name][0]) for name in rows.dtype.names or ()}
     return found | {"flags": int(flags_of(rows)[0])}
 
 
@@ -121,6 +147,82 @@ def test_rows_carry_the_arrival_and_a_number_for_the_variant() -> None:
     assert found["arrival"] == BASE
     assert found["slot"] == slot_of("fast", "b")
     assert SPECS.variant_of[found["slot"]] == "b"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "size"),
+    [
+        (FAST, ROW.itemsize),
+        (PRICED, LONG_ROW.itemsize),
+        (BY_UNIT, LONG_ROW.itemsize),
+    ],
+)
+def test_only_experiments_with_units_or_money_have_long_rows(
+    experiment: Experiment, size: int
+) -> None:
+    assert (ROW.itemsize, LONG_ROW.itemsize) == (28, 41)
+    found = usable(experiment=experiment.name, unit_id="u", cost=1.5)
+    assert len(found.row) == size
+    assert found.row[: ROW.itemsize][:24] == usable().row[:24]  # the last is the variant's number
+
+
+@pytest.mark.parametrize("unit_id", [None, ""])
+def test_a_prediction_without_a_unit_is_one_of_its_own(unit_id: str | None) -> None:
+    found = usable(experiment="by-unit", unit_id=unit_id)
+    assert found.unit == b""
+    assert row(experiment="by-unit", unit_id=unit_id)["bucket"] == bucket_of(digest(b"p"))
+
+
+def test_all_predictions_of_a_unit_are_in_one_bucket_of_64() -> None:
+    buckets = [
+        row(experiment="by-unit", unit_id=f"u{n}", prediction_id=f"p{n % 7}{m}")["bucket"]
+        for n in range(2_000)
+        for m in "xy"
+    ]
+    assert buckets[::2] == buckets[1::2]
+    counts = np.bincount(buckets[::2])
+    assert counts.size == UNIT_BUCKETS
+    expected = 2_000 / UNIT_BUCKETS
+    assert ((counts - expected) ** 2 / expected).sum() < 120  # chi², 63 degrees: p = 10^-5
+
+
+def test_units_of_experiments_randomised_by_request_are_not_looked_at() -> None:
+    assert usable(unit_id="u").unit == b""
+    assert usable(experiment="priced", unit_id="u").unit == b""
+
+
+@pytest.mark.parametrize(("share", "expected"), [(1.0, 1.0), (0.25, 0.25), (0.001, 0.001)])
+def test_the_sample_has_the_share_of_units_that_was_declared(share: float, expected: float) -> None:
+    table = SpecTable([replace(BY_UNIT, unit_share=share)])
+    below = table.by_name["by-unit"].sampled_below
+    assert (unit_digest("u") < below) or share < 1
+    inside = sum(unit_digest(f"u{n}") < below for n in range(20_000)) / 20_000
+    assert abs(inside - expected) <= 4 * (expected * (1 - expected) / 20_000) ** 0.5
+    assert (below > b"\xff" * 8) == (share == 1)
+
+
+@pytest.mark.parametrize(
+    ("amount", "cents"),
+    [(0, 0), (12.34, 1_234), (-0.29, -29), (0.004, 0), (1e300, 2 * 10**9), (-1e300, -2 * 10**9)],
+)
+def test_money_is_whole_cents_up_to_what_nobody_pays(amount: float, cents: int) -> None:
+    assert cents_of(amount) == cents
+    assert row(experiment="priced", cost=amount)["cost"] == cents
+    assert row(experiment="priced", cost=amount)["needed"] == NEVER
+    (outcome,) = screened(Outcome("p", actual=True, value=amount)).usable
+    assert isinstance(outcome, ScreenedOutcome)
+    assert outcome.cents == cents
+
+
+def test_rows_of_both_lengths_are_unpacked_as_long_ones() -> None:
+    short, long = usable().row, usable(experiment="by-unit", unit_id="u").row
+    rows = unpack_rows([short, long, short])
+    assert rows.dtype == LONG_ROW
+    assert rows["arrival"].tolist() == [BASE] * 3
+    assert rows["needed"].tolist() == [NEVER] * 3
+    assert rows["bucket"].tolist() == [UNIT_BUCKETS, bucket_of(unit_digest("u")), UNIT_BUCKETS]
+    assert unpack_rows([short, short]).dtype == ROW
+    assert unpack_rows([long]).dtype == LONG_ROW
 
 
 def test_ids_are_told_apart_by_their_digest() -> None:

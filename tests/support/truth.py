@@ -11,14 +11,22 @@ order of the log (one topic, or two merged by arrival):
 - it counts when its time is within the horizon and its arrival within horizon + grace; the first that
   counts gives the label, later ones are duplicates, one that does not count is late;
 - a label is final when the watermark, or the arrival of the last outcome + horizon + grace, whichever is
-  lower, has passed arrival + horizon + grace.
+  lower, has passed arrival + horizon + grace;
+- money is the value of the outcome that gave the label less the prediction's cost, in cents, of a prediction
+  at most the cap (a cent or more), gained or lost;
+- of an experiment randomised by unit, failed requests of one unit in one variant and one minute of arrival
+  count once as failing; the sample admits units below a share of all hashes until it is full, and of those
+  the first prediction counts as a unit, and the first in another variant than that as crossed;
+- at a landmark a prediction has the label that it would have with the landmark as its horizon, or none where
+  a later one came first.
 """
 
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any
 
 from metrics.experiment import Experiment
@@ -32,6 +40,9 @@ FINE_MS = 10_000
 COARSE_MS = 600_000
 SCORE_BINS = 20
 CAP_TENTHS = 10_000_000
+MINUTE_MS = 60_000
+BUCKETS = 64
+MOST_MONEY = 2e7
 
 _REQUIRED = {
     "prediction": ("prediction_id", "experiment", "variant"),
@@ -64,8 +75,16 @@ class Life:
     wait: int
     horizon: int
     remembered: int
+    name: str = ""
+    """The id."""
+    unit: str | None = None
+    cost: float = 0.0
     label: bool | None = None
     labelled_at: int | None = None
+    value: float = 0.0
+    """Of the outcome that gave the label."""
+    took: int | None = None
+    """The shortest time, in horizon and in arrival less grace, for which the label would still count."""
 
     @property
     def tenths(self) -> int | None:
@@ -127,6 +146,75 @@ class Facts:
         self.cells[life.cell] = tuple(a + b for a, b in zip(known, added, strict=True))
 
 
+@dataclass(slots=True)
+class Extras:
+    """What is known besides where experiments are randomised by unit, or have money."""
+
+    failing: int = 0
+    units: int = 0
+    crossed: int = 0
+    unitless: int = 0
+    money: int = 0
+    money_squared: int = 0
+    capped: int = 0
+    buckets: dict[tuple[int, str], int] = field(default_factory=dict)
+    """By bucket and column; only what is not 0."""
+
+    def see(self, judged: "Judged") -> None:
+        """Count a prediction, without its label."""
+        self.failing += judged.failing
+        self.units += judged.first
+        self.crossed += judged.crossed
+        self.unitless += judged.unitless
+
+    def see_final(self, life: Life, experiment: Experiment) -> None:
+        """Count what a prediction earned, in all and by bucket."""
+        earned = 0
+        if experiment.money is not None:
+            cap = max(_cents(experiment.money.cap), 1)
+            net = _cents(life.value) - _cents(life.cost)
+            earned = max(-cap, min(net, cap))
+            self.capped += earned != net
+        self.money += earned
+        self.money_squared += earned**2
+        if experiment.randomised_by == "unit":
+            timed = life.tenths is not None
+            columns = {f"w_{life.cell}": life.weight, "n": 1, "failed": int(life.error)}
+            columns |= {"timed": int(timed), "latency": life.tenths or 0, "money": earned}
+            for column, amount in columns.items():
+                self._add(bucket_of(life), column, amount)
+
+    def _add(self, bucket: int, column: str, amount: int) -> None:
+        summed = self.buckets.pop((bucket, column), 0) + amount
+        if summed:
+            self.buckets[bucket, column] = summed
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What one prediction says of units, beside all that came before."""
+
+    failing: bool
+    first: bool = False
+    crossed: bool = False
+    unitless: bool = False
+
+
+def unit_hash(unit: str) -> bytes:
+    """8 bytes of a unit's id."""
+    return blake2b(unit.encode(), digest_size=8, person=b"abmonitor-unit").digest()
+
+
+def bucket_of(life: Life) -> int:
+    """The bucket of its unit, or of the prediction itself where it has none."""
+    own = blake2b(life.name.encode(), digest_size=12).digest()
+    return (unit_hash(life.unit) if life.unit else own)[-1] % BUCKETS
+
+
+def _cents(amount: float) -> int:
+    return round(max(-MOST_MONEY, min(amount, MOST_MONEY)) * 100)
+
+
 Where = tuple[str, str]
 """Experiment and variant."""
 
@@ -139,6 +227,14 @@ class Truth:
     fine: dict[tuple[str, str, int], Facts] = field(default_factory=lambda: defaultdict(Facts))
     coarse: dict[tuple[str, str, int], Facts] = field(default_factory=lambda: defaultdict(Facts))
     mature: dict[tuple[str, str, int], Facts] = field(default_factory=lambda: defaultdict(Facts))
+    extras: dict[tuple[str, str, str, int], Extras] = field(
+        default_factory=lambda: defaultdict(Extras)
+    )
+    """By kind (total, fine, coarse, mature), experiment, variant and start."""
+    landmarks: dict[tuple[str, str, int, int], tuple[Facts, Extras]] = field(
+        default_factory=lambda: defaultdict(lambda: (Facts(), Extras()))
+    )
+    """By experiment, variant, start of the cohort and landmark."""
     tallies: Counter[str] = field(default_factory=Counter)
     waiting: int = 0
     """Outcomes that still wait for their prediction."""
@@ -234,6 +330,9 @@ def _life(event: Event, arrival: int, experiment: Experiment) -> Life | str:
         labels.horizon + labels.grace,
         int(labels.horizon),
         remembered(experiment),
+        event["prediction_id"],
+        event.get("unit_id") or None,
+        event.get("cost") or 0.0,
     )
 
 
@@ -243,10 +342,11 @@ def truth_of(
     *,
     early_for: int,
     watermark: int | None = None,
+    most_units: int = 50_000,
 ) -> Truth:
     """What must be counted when everything in `log` has been, and the clock stands at `watermark`.
 
-    `watermark` is by default the last arrival.
+    `watermark` is by default the last arrival. A sample holds `most_units` units.
     """
     by_name = {experiment.name: experiment for experiment in experiments}
     found = Truth()
@@ -281,6 +381,8 @@ def truth_of(
     for arrival, event in outcomes:
         _tell(found, lives[event["prediction_id"]], arrival, event, early_for)
     _add_up(found, by_name)
+    _add_extras(found, by_name, most_units)
+    _add_landmarks(found, by_name)
     return found
 
 
@@ -312,6 +414,9 @@ def _tell(found: Truth, lives: list[Life], arrival: int, event: Event, early_for
         found.tallies["outcomes"] += 1
         life.label = event["actual"]
         life.labelled_at = max(arrival, life.arrival)
+        life.value = event.get("value") or 0.0
+        grace = life.wait - life.horizon
+        life.took = max(_time(event, arrival) - life.time, arrival - life.arrival - grace, 0)
 
 
 def _add_up(found: Truth, by_name: dict[str, Experiment]) -> None:
@@ -334,8 +439,59 @@ def _add_up(found: Truth, by_name: dict[str, Experiment]) -> None:
             facts.see_cell(life)
 
 
+def _judged(lives: Iterable[Life], by_name: dict[str, Experiment], most: int) -> Iterable[Judged]:
+    """What each of `lives` says of units, in order."""
+    samples: dict[str, dict[str, str | None]] = defaultdict(dict)  # the variant, None once crossed
+    failed: set[tuple[str, str, str, int]] = set()
+    for life in lives:
+        experiment, unit, sample = by_name[life.experiment], life.unit, samples[life.experiment]
+        if experiment.randomised_by != "unit" or unit is None:
+            yield Judged(life.error, unitless=experiment.randomised_by == "unit")
+            continue
+        here = (life.experiment, life.variant, unit, life.arrival // MINUTE_MS)
+        failing = life.error and here not in failed
+        if failing:
+            failed.add(here)
+        first = crossed = False
+        if unit in sample:
+            crossed = sample[unit] not in (None, life.variant)
+        elif int.from_bytes(unit_hash(unit), "big") < experiment.unit_share * 2**64:
+            first = len(sample) < most
+        if first or crossed:
+            sample[unit] = life.variant if first else None
+        yield Judged(failing, first, crossed)
+
+
+def _add_extras(found: Truth, by_name: dict[str, Experiment], most: int) -> None:
+    for life, judged in zip(found.lives, _judged(found.lives, by_name, most), strict=True):
+        who, experiment = (life.experiment, life.variant), by_name[life.experiment]
+        for kind, width in (("fine", FINE_MS), ("coarse", COARSE_MS)):
+            found.extras[kind, *who, life.arrival // width * width].see(judged)
+        found.extras["total", *who, 0].see(judged)
+        if _is_mature(life, found):
+            width = int(experiment.labels.cohort)
+            start = life.arrival // width * width
+            found.extras["mature", *who, start].see_final(life, experiment)
+
+
 def _is_mature(life: Life, found: Truth) -> bool:
     if found.last_outcome is None:
         return False
     grace = life.wait - life.horizon
     return life.arrival + life.wait < min(found.watermark, found.last_outcome + grace)
+
+
+def _add_landmarks(found: Truth, by_name: dict[str, Experiment]) -> None:
+    for life in found.lives:
+        experiment = by_name[life.experiment]
+        width, grace = int(experiment.labels.cohort), life.wait - life.horizon
+        for landmark in map(int, experiment.labels.landmarks):
+            then = replace(life, horizon=landmark, wait=landmark + grace)
+            if life.took is None or life.took > landmark:
+                then = replace(then, label=None, value=0.0)
+            if _is_mature(then, found):
+                start = life.arrival // width * width
+                facts, extras = found.landmarks[life.experiment, life.variant, start, landmark]
+                facts.see(then)
+                facts.see_cell(then)
+                extras.see_final(then, experiment)
