@@ -9,12 +9,60 @@ from alerts.standing import SEVERITY, Standing, State
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch with one intended split, and the predictions that arrived in it."""
+    """A stretch with one intended split, and what was assigned in it."""
 
     since: int
     split: dict[str, float]
     """Weights; 0 for a variant that gets no traffic, or whose share cannot be told at the moment."""
     counts: dict[str, int] = {}
+    """By variant, what the experiment is randomised by: predictions, or units of the sample."""
+    crossed: int = 0
+    """Units that had been seen in another variant."""
+    unitless: int = 0
+    """Predictions without a unit, where units are randomised."""
+    known: int = 0
+    """Units that had been seen before it."""
+    moved: float = 0.0
+    """The share of the traffic that all changes before this phase have moved to other variants."""
+
+    def after(self, split: dict[str, float], since: int) -> "Phase":
+        """The phase that follows, from `since` (epoch ms) on."""
+        return Phase(
+            since=since,
+            split=split,
+            known=self.known + sum(self.counts.values()),
+            moved=min(1.0, self.moved + _moved(self.split, split)),
+        )
+
+
+def _moved(before: dict[str, float], after: dict[str, float]) -> float:
+    """The share of the traffic that another split sends elsewhere; all of it where one is unknown."""
+    whole, new = sum(before.values()), sum(after.values())
+    if not whole or not new:
+        return 1.0
+    names = {*before, *after}
+    return sum(abs(before.get(n, 0) / whole - after.get(n, 0) / new) for n in names) / 2
+
+
+class Stretch(msgspec.Struct, frozen=True, kw_only=True):
+    """A phase that is over."""
+
+    since: int
+    until: int
+    split: dict[str, float]
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sequential guardrail remembers between looks at one treatment."""
+
+    peak: float | None = None
+    """The highest ln of the e-value at any look; None before there was any evidence."""
+    alarmed_at: int | None = None
+    """The look at which it reached 1/alpha; from then on the guardrail fails."""
+    state: tuple[float, ...] = ()
+    """Of a test at arrival: see `metrics.rates.RateState.packed`."""
+    tallies: tuple[tuple[float, ...], ...] = ()
+    """Of a test at arrival, for each split: see `alerts.counting.Tally`."""
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +78,15 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     """The latest look at what needs no labels (arrival time)."""
     cohort_at: int | None = None
     """The end of the newest mature cohort that was looked at."""
+    landmarks_at: dict[int, int] = {}
+    """The same for labels at each landmark (ms)."""
     phase: Phase | None = None
+    past: tuple[Stretch, ...] = ()
+    """The phases before the current one, oldest first."""
+    evidence: dict[str, dict[str, Kept]] = {}
+    """What sequential tests remember, by treatment and guardrail."""
+    seen: dict[str, int] = {}
+    """Predictions of each treatment since it began."""
     mismatched: tuple[str, ...] = ()
     """Treatments whose share of the traffic was not the intended one; a person has to clear it."""
     decisions: int = 0

@@ -1,17 +1,21 @@
 """Deliberating: one look at one experiment, from its book to the next one, with decisions and orders. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 
 from alerts.book import Book, Decision, Phase
-from alerts.examine import Edge, Examiner
+from alerts.edges import Edge
+from alerts.examine import Examiner
 from alerts.guardrails import Guardrail
 from alerts.health import HoldOptions
 from alerts.machine import Happening, Policy, Transition, transition
 from alerts.order import Order
+from alerts.phases import ended
 from alerts.standing import WATCHED, Standing, State, renewed
+from alerts.testing import DEFAULTS, Testing
 from metrics.compare import confusion_of
 from metrics.experiment import Experiment
 from metrics.ledger import total
@@ -19,6 +23,8 @@ from metrics.snapshot import Snapshot
 
 
 ROLLBACKS_KEPT = 100
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +45,11 @@ class Deliberation:
     hold: HoldOptions
     fingerprint: str
     dry_run: bool = False
+    testing: Testing = DEFAULTS
     examiner: Examiner = field(init=False)
 
     def __post_init__(self) -> None:
-        made = Examiner(self.experiment, self.guardrails, self.hold)
+        made = Examiner(self.experiment, self.guardrails, self.hold, self.testing)
         object.__setattr__(self, "examiner", made)  # a frozen class has no other way
 
     def policy(self, *, braked: bool) -> Policy:
@@ -115,8 +122,11 @@ class Deliberation:
             settings=self.fingerprint,
             standings=standings,
             judgements={},
+            evidence={},
+            seen={},
             holds={},
             phase=_anew(book.phase, at),
+            past=(),
             mismatched=(),
         )
 
@@ -203,12 +213,19 @@ def _written(book: Book, treatment: str, made: Transition, before: Standing, at:
 
 def _forgotten(book: Book, treatment: str, at: int) -> Book:
     """The book without what was found about a treatment that begins anew."""
+
+    def rest(known: Mapping[str, _T]) -> dict[str, _T]:
+        return {name: found for name, found in known.items() if name != treatment}
+
     return msgspec.structs.replace(
         book,
-        judgements={name: found for name, found in book.judgements.items() if name != treatment},
-        holds={name: causes for name, causes in book.holds.items() if name != treatment},
+        judgements=rest(book.judgements),
+        evidence=rest(book.evidence),
+        seen=rest(book.seen),
+        holds=rest(book.holds),
         mismatched=tuple(name for name in book.mismatched if name != treatment),
         phase=_anew(book.phase, at),
+        past=ended(book, at),
     )
 
 

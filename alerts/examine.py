@@ -1,113 +1,49 @@
-"""Examining: the looks that a snapshot allows, and what each finds. Pure.
-
-Looks happen at edges of panes, in order of time, once everything before the edge is complete; so the
-decisions of a replay do not depend on when somebody looked.
-"""
+"""Examining: what each look at an experiment finds. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import gcd
-from typing import Literal, NamedTuple
 
 import msgspec
 
-from alerts.book import Book, Phase
+from alerts.book import Book
+from alerts.edges import Edge, edges
 from alerts.guardrails import Guardrail
 from alerts.health import (
-    MISMATCH,
     HoldOptions,
     arrived,
-    counted,
-    flows,
     hold_causes,
     leftover_share,
-    mismatch,
     silence,
 )
 from alerts.judge import Judgement, judge
 from alerts.judge import Phase as Verdict
 from alerts.machine import Failed, Happening, Look, Verified
+from alerts.phases import Phases, mixed
 from alerts.standing import ACTING, Standing, State
+from alerts.testing import DEFAULTS, Testing
+from alerts.trials import Trials, began
 from metrics.catalogue import CATALOGUE
-from metrics.experiment import MINUTE, Experiment
-from metrics.layout import RETENTION, Kind
-from metrics.snapshot import LONGEST_FINE_WINDOW, Snapshot
+from metrics.experiment import Experiment
+from metrics.snapshot import Snapshot
 
-
-LOOKS_BACK = RETENTION[Kind.FINE] - LONGEST_FINE_WINDOW
-"""How far behind the watermark (ms) a look still finds all panes of its windows."""
 
 MISMATCHED = "sample ratio mismatch: the split is not the intended one"
-
-
-class Edge(NamedTuple):
-    """When a look happens, and which guardrails it judges anew."""
-
-    at: int
-    """Arrival time from which on the look is possible."""
-    kind: Literal["arrival", "cohort"]
-    judged_at: int
-    """The end of the panes it sees: `at`, or the end of the cohort that became complete."""
-
-
-def edges(
-    experiment: Experiment, guardrails: Sequence[Guardrail], book: Book, snapshot: Snapshot
-) -> list[Edge]:
-    """The looks that have become possible since the book was written, in order.
-
-    Looks at arrivals that nobody made while their panes were kept are left out. A cohort whose labels
-    became final late, after an outage, is looked at now and not in the past.
-    """
-    arrivals = _arrival_edges(guardrails, book, snapshot)
-    return sorted([*arrivals, *_cohort_edges(experiment, guardrails, book, snapshot)])
-
-
-def _arrival_edges(
-    guardrails: Sequence[Guardrail], book: Book, snapshot: Snapshot
-) -> Iterator[Edge]:
-    first = snapshot.first_pane if book.looked_at is None else book.looked_at
-    if snapshot.watermark is None or first is None:
-        return
-    steps = (found.step for found in guardrails if not CATALOGUE[found.metric].labelled)
-    step = gcd(MINUTE, *steps)
-    if book.looked_at is not None:
-        first = max(first, snapshot.watermark - LOOKS_BACK)
-    for at in range(first - first % step + step, snapshot.watermark + 1, step):
-        yield Edge(at, "arrival", at)
-
-
-def _cohort_edges(
-    experiment: Experiment, guardrails: Sequence[Guardrail], book: Book, snapshot: Snapshot
-) -> Iterator[Edge]:
-    """Ends of cohorts from which some guardrail sees something, and the first from which none does.
-
-    A log may have gaps of years, in which there is nothing to look at.
-    """
-    first = snapshot.first_cohort if book.cohort_at is None else book.cohort_at
-    if snapshot.matured is None or first is None:
-        return
-    cohort, wait = int(experiment.labels.cohort), experiment.labels.wait
-    first -= first % cohort
-    reach = max((int(found.window or 0) for found in guardrails), default=0) + 2 * cohort
-    kept = {start for facts in snapshot.variants.values() for start in facts.cohorts}
-    ends = set[int]()
-    for start in kept:
-        if start > first - reach:
-            # The width may have been another when it was written.
-            own = start - start % cohort
-            last = min(own + reach, snapshot.matured)
-            ends.update(range(max(own, first) + cohort, last + 1, cohort))
-    for end in ends:
-        yield Edge(max(end + wait, book.looked_at or 0), "cohort", end)
+MIXED = "units mixed: too many were seen in two variants"
 
 
 class Examiner:
     """Looks at one experiment; holds its declaration, no state."""
 
     def __init__(
-        self, experiment: Experiment, guardrails: Sequence[Guardrail], options: HoldOptions
+        self,
+        experiment: Experiment,
+        guardrails: Sequence[Guardrail],
+        options: HoldOptions,
+        testing: Testing = DEFAULTS,
     ) -> None:
-        self._experiment, self._options = experiment, options
+        self._experiment, self._options, self._testing = experiment, options, testing
         self._guardrails = {guardrail.name: guardrail for guardrail in guardrails}
+        self._phases = Phases(experiment, options)
+        self._trials = Trials.of(experiment, guardrails, testing)
 
     def edges(self, book: Book, snapshot: Snapshot) -> list[Edge]:
         """See `edges`."""
@@ -116,53 +52,23 @@ class Examiner:
     def advance(self, book: Book, edge: Edge, snapshot: Snapshot) -> Book:
         """The book after a look at `edge`, but for the treatments' standings."""
         if edge.kind == "cohort":
-            book = msgspec.structs.replace(book, cohort_at=edge.judged_at)
-            return self._judged(book, edge, snapshot)
+            return self._matured(book, edge, snapshot)
         looked_at = book.looked_at
         since = looked_at if looked_at is not None else snapshot.first_pane or edge.at
-        split = self._split(book, snapshot, edge.at)
-        phase = book.phase
-        if phase is None:
-            phase = Phase(since=since, split=split)
-        elif phase.split != split:
-            phase = Phase(since=edge.at, split=split)
-        phase = counted(phase, snapshot, max(since, phase.since), edge.at)
-        book = msgspec.structs.replace(
-            book,
-            looked_at=edge.at,
-            phase=phase,
-            mismatched=tuple(self._mismatched(book.mismatched, phase)),
-        )
+        book = self._phases.advance(book, snapshot, since, edge.at)
+        book = self._trials.at_arrival(book, since, edge.at, snapshot)
         book = msgspec.structs.replace(book, holds=self._holds(book, snapshot, edge.at))
         return self._judged(book, edge, snapshot)
 
-    def _split(self, book: Book, snapshot: Snapshot, at: int) -> dict[str, float]:
-        """The split that is intended now.
-
-        The traffic of a treatment that was rolled back goes to the control. While that of another one
-        is on its way, has yet to begin or was given up, nobody can tell the control's share.
-        """
-        split, control = dict(self._experiment.variants), self._experiment.control
-        known = book.phase.split if book.phase else {}
-        moving = False
-        for treatment in self._experiment.treatments:
-            standing = book.standings.get(treatment, Standing())
-            began = known.get(treatment, 0) > 0 or flows(
-                self._experiment, treatment, snapshot, at, self._options, standing.begun
-            )
-            if standing.state is State.ROLLED_BACK and standing.verified:
-                split[control] += split[treatment]
-                split[treatment] = 0.0
-            elif standing.state in ACTING | {State.ENDED} or not began:
-                moving = moving or split[treatment] > 0
-                split[treatment] = 0.0
-        return split | {control: 0.0} if moving else split
-
-    def _mismatched(self, known: Sequence[str], phase: Phase) -> Iterator[str]:
-        for treatment in self._experiment.treatments:
-            p_value = mismatch(self._experiment, treatment, phase)
-            if treatment in known or (p_value is not None and p_value < MISMATCH):
-                yield treatment
+    def _matured(self, book: Book, edge: Edge, snapshot: Snapshot) -> Book:
+        """The book after a look at cohorts whose labels are final, or were so at a landmark."""
+        if edge.landmark:
+            reached = {**book.landmarks_at, edge.landmark: edge.judged_at}
+            book = msgspec.structs.replace(book, landmarks_at=reached)
+        else:
+            book = msgspec.structs.replace(book, cohort_at=edge.judged_at)
+            book = self._judged(book, edge, snapshot)
+        return self._trials.at_cohort(book, edge.judged_at, snapshot, edge.landmark)
 
     def _holds(self, book: Book, snapshot: Snapshot, at: int) -> dict[str, tuple[str, ...]]:
         """Why each treatment has to hold at the look `at` at what arrived."""
@@ -177,7 +83,10 @@ class Examiner:
                 begun=book.standings.get(treatment, Standing()).begun,
                 known=book.holds.get(treatment, ()),
             )
-            holds[treatment] = causes + ((MISMATCHED,) if treatment in book.mismatched else ())
+            causes += (MISMATCHED,) if treatment in book.mismatched else ()
+            causes += (MIXED,) if book.phase and mixed(book.phase) else ()
+            causes += tuple(self._trials.blind(book, treatment, self._testing.blind_budget))
+            holds[treatment] = causes
         return holds
 
     def _judged(self, book: Book, edge: Edge, snapshot: Snapshot) -> Book:
@@ -195,6 +104,8 @@ class Examiner:
 
     def _due(self, edge: Edge) -> Iterator[Guardrail]:
         for guardrail in self._guardrails.values():
+            if guardrail.test == "sequential":
+                continue
             kind = "cohort" if CATALOGUE[guardrail.metric].labelled else "arrival"
             if edge.kind == kind and (kind == "cohort" or edge.at % guardrail.step == 0):
                 yield guardrail
@@ -210,6 +121,7 @@ class Examiner:
         streaks = self._streaks(standing, judgements, {g.name for g in self._due(edge)})
         breached = [n for n in streaks if streaks[n] >= self._guardrails[n].consecutive]
         harm = tuple(judgements[name].reason for name in sorted(breached))
+        harm += self._trials.alarms(book, treatment)
         if edge.kind == "arrival" and book.phase and book.phase.split.get(treatment, 0) > 0:
             harm += silence(self._experiment, treatment, snapshot, edge.at, self._options)
         phases = [judgements[name].phase for name in self._guardrails if name in judgements]
@@ -220,8 +132,15 @@ class Examiner:
             tuple(sorted(streaks)),
             tuple(dict.fromkeys(stale + book.holds.get(treatment, ()))),
             healthy=healthy and bool(phases),
+            promotable=healthy and self._may_pass(book, edge, treatment),
             streaks=streaks,
         )
+
+    def _may_pass(self, book: Book, edge: Edge, treatment: str) -> bool:
+        """Whether something was proven, and not too early: the absence of alarms promotes nothing."""
+        if book.phase is None or not self._trials.names:
+            return False
+        return edge.at - began(book, treatment) >= self._testing.min_duration
 
     def _streaks(
         self, standing: Standing, judgements: Mapping[str, Judgement], judged: set[str]

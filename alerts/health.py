@@ -5,17 +5,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from alerts.book import Phase
 from alerts.judge import settled
 from metrics.duration import Duration
 from metrics.experiment import DAY, HOUR, MINUTE, Experiment
 from metrics.layout import COARSE_WIDTH, FINE_WIDTH
-from metrics.snapshot import LONGEST_FINE_WINDOW, Snapshot
-from metrics.srm import sample_ratio
+from metrics.snapshot import Snapshot
 
-
-MISMATCH = 0.001
-"""Sample ratio mismatch holds below this p-value, which is valid at every look."""
 
 ENOUGH = 20
 """Events that must have been expected before their absence means something."""
@@ -46,33 +41,6 @@ def arrived(snapshot: Snapshot, variant: str, since: int, until: int) -> int:
     if width <= 0:
         return 0
     return snapshot.variants[variant].predictions(settled(until, width), width)
-
-
-def counted(phase: Phase, snapshot: Snapshot, since: int, until: int) -> Phase:
-    """The phase with the predictions of [since, until) added, as far as fine panes are kept."""
-    starts = range(since, until, LONGEST_FINE_WINDOW)
-    parts = [(start, min(start + LONGEST_FINE_WINDOW, until)) for start in starts]
-    counts = {
-        variant: phase.counts.get(variant, 0)
-        + sum(arrived(snapshot, variant, start, end) for start, end in parts)
-        for variant in phase.split
-    }
-    return msgspec.structs.replace(phase, counts=counts)
-
-
-def mismatch(experiment: Experiment, treatment: str, phase: Phase) -> float | None:
-    """The p-value of the split between `treatment` and control.
-
-    None where one of them has no share, or where predictions are not what was randomised.
-    """
-    if experiment.randomised_by == "unit":
-        return None
-    both = (treatment, experiment.control)
-    found = sample_ratio(
-        {variant: phase.counts.get(variant, 0) for variant in both},
-        {variant: phase.split.get(variant, 0.0) for variant in both},
-    )
-    return None if found is None else found.p_value
 
 
 def hold_causes(
@@ -162,9 +130,12 @@ def flows(
 def _quiet(experiment: Experiment, treatment: str, snapshot: Snapshot, at: int, width: int) -> bool:
     if arrived(snapshot, treatment, at - width, at):
         return False
-    control = experiment.variants[experiment.control]
     flow = arrived(snapshot, experiment.control, at - width, at)
-    return flow * experiment.variants[treatment] / control >= ENOUGH
+    # Before a step of a ramp a treatment was meant to get less than it is now.
+    times = [at - width, *(int(step.at) for step in experiment.ramp if at - width < step.at <= at)]
+    splits = [experiment.split_at(time) for time in times]
+    least = min(split[treatment] / split[experiment.control] for split in splits)
+    return flow * least >= ENOUGH
 
 
 def leftover_share(
@@ -195,7 +166,8 @@ def _against_intended(
     """
     ours = arrived(snapshot, treatment, since, until)
     theirs = arrived(snapshot, experiment.control, since, until)
-    weight, control = experiment.variants[treatment], experiment.variants[experiment.control]
+    split = experiment.split_at(until)
+    weight, control = split[treatment], split[experiment.control]
     return ours, (ours + theirs) * (weight / (weight + control) if weight else 1.0)
 
 

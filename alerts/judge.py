@@ -1,4 +1,4 @@
-"""Judging: a guardrail and what a look sees, to a judgement. Pure.
+"""Judging: a threshold and what a look sees, to a judgement. Pure.
 
 A look is a moment in arrival time at which everything it asks for is complete and will not change, so
 that a replay judges identically.
@@ -6,6 +6,7 @@ that a replay judges identically.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
@@ -28,6 +29,44 @@ class Phase(StrEnum):
     ERROR = "error"
 
 
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """Treatment against control, and between what it lies at every look."""
+
+    kind: Literal["difference", "ratio"]
+    """Treatment minus control in the metric's unit, or treatment over control."""
+    estimate: float
+    lower: float | None = None
+    upper: float | None = None
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """Logarithms of e-values against what they have to reach."""
+
+    harm: float | None
+    """The highest at any look, against the null that the harm is within the margin."""
+    harm_needed: float
+    safe: float | None
+    """At this look, against the null that the harm is beyond the margin."""
+    safe_needed: float
+
+
+class Strongest(msgspec.Struct, frozen=True, kw_only=True):
+    """The stretch that says most for harm, where that is not the whole epoch: something has changed."""
+
+    since: int
+    """Its beginning (epoch ms, arrival time)."""
+    difference: float
+    """Treatment minus control since then."""
+
+
+class Missing(msgspec.Struct, frozen=True, kw_only=True):
+    """What is missing until a verdict, if all goes on as it has."""
+
+    predictions: int
+    """Of the treatment."""
+    ms: int
+
+
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """What one guardrail says of one treatment at one look."""
 
@@ -41,6 +80,12 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     bound: float | None = None
     n: int = 0
     n_control: int = 0
+    effect: Effect | None = None
+    evidence: Evidence | None = None
+    n_effective: float | None = None
+    """Positives of the smaller variant, or events, as many as of weight 1 would say as much."""
+    missing: Missing | None = None
+    strongest: Strongest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +123,8 @@ def judge(
         metric=guardrail.metric,
         phase=Phase.INCONCLUSIVE,
         at=at,
-        reason="sequential tests are not part of this version yet",
+        reason="nothing was seen yet",
     )
-    if guardrail.test == "sequential":
-        return found
     seen = _see(guardrail, experiment, treatment, snapshot, at, begun)
     return _measured(found, guardrail, experiment, seen)
 

@@ -1,12 +1,17 @@
 """What Prometheus is told of judgement."""
 
+import math
+
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from alerts.book import Book
+from alerts.book import Book, Stretch
+from alerts.book import Phase as Split
 from alerts.families import Judged, describe, families
-from alerts.judge import Judgement, Phase
+from alerts.judge import Effect, Evidence, Judgement, Missing, Phase, Strongest
+from alerts.phases import mismatch, mismatch_limit
 from alerts.standing import Standing, State
 
 
@@ -39,7 +44,7 @@ def told(*judged: Judged) -> dict[tuple[str, ...], float]:
 
 
 def test_a_treatment_is_in_exactly_one_state() -> None:
-    found = told(Judged("offers", ["new", "newer"], BOOK))
+    found = told(Judged("offers", "old", ["new", "newer"], BOOK))
     for treatment, expected in (("new", State.SUSPECT), ("newer", State.COLLECTING)):
         states = {
             state: found["abmonitor_treatment_state", "offers", treatment, state.value]
@@ -49,7 +54,7 @@ def test_a_treatment_is_in_exactly_one_state() -> None:
 
 
 def test_a_guardrail_is_in_exactly_one_phase_with_its_failing_looks() -> None:
-    found = told(Judged("offers", ["new"], BOOK))
+    found = told(Judged("offers", "old", ["new"], BOOK))
     name = "error_rate:threshold:5m"
     phases = {p: found["abmonitor_guardrail_phase", "offers", "new", name, p.value] for p in Phase}
     assert phases == {phase: float(phase is Phase.FAIL) for phase in Phase}
@@ -57,7 +62,7 @@ def test_a_guardrail_is_in_exactly_one_phase_with_its_failing_looks() -> None:
 
 
 def test_decisions_are_counted_as_the_book_counts_them() -> None:
-    found = told(Judged("offers", ["new"], BOOK))
+    found = told(Judged("offers", "old", ["new"], BOOK))
     counts = {
         key[3]: value for key, value in found.items() if key[0] == "abmonitor_decisions_total"
     }
@@ -66,13 +71,13 @@ def test_decisions_are_counted_as_the_book_counts_them() -> None:
 
 def test_series_end_with_their_experiment_and_their_treatment() -> None:
     assert told() == {}
-    assert not [key for key in told(Judged("offers", ["new"], BOOK)) if "gone" in key]
+    assert not [key for key in told(Judged("offers", "old", ["new"], BOOK)) if "gone" in key]
 
 
 def test_all_families_are_described_and_can_be_exposed() -> None:
     class Everything(Collector):
         def collect(self) -> list[Metric]:
-            return families([Judged("offers", ["new"], BOOK)])
+            return families([Judged("offers", "old", ["new"], BOOK)])
 
     described = {family.name for family in describe()}
     assert described == {family.name for family in families([])}
@@ -81,3 +86,125 @@ def test_all_families_are_described_and_can_be_exposed() -> None:
     text = generate_latest(registry).decode()
     assert all(f"# HELP {name}" in text for name in described)
     assert 'abmonitor_decisions_total{experiment="offers",reason="hold",variant="new"} 3.0' in text
+
+
+RAP = Judgement(
+    guardrail="rap:sequential",
+    metric="rap",
+    phase=Phase.INCONCLUSIVE,
+    at=1,
+    reason="",
+    effect=Effect(kind="difference", estimate=-0.1, upper=0.2),
+    evidence=Evidence(harm=-math.log(0.2), harm_needed=-math.log(0.04), safe=-1.0, safe_needed=4.0),
+    n_effective=120.5,
+    missing=Missing(predictions=900, ms=90_000),
+    strongest=Strongest(since=5_000, difference=-0.3),
+)
+ERRORS = Judgement(
+    guardrail="error_rate:sequential",
+    metric="error_rate",
+    phase=Phase.PASS,
+    at=1,
+    reason="",
+    effect=Effect(kind="ratio", estimate=1.1, lower=0.9, upper=1.3),
+    evidence=Evidence(harm=None, harm_needed=-math.log(0.01), safe=6.0, safe_needed=3.0),
+)
+
+
+def sequential(*judgements: Judgement) -> dict[tuple[str, ...], float]:
+    """Values by name (without what all begin with) and the labels behind the treatment."""
+    book = Book(judgements={"new": {each.guardrail: each for each in judgements}})
+    found = told(Judged("offers", "old", ["new"], book))
+    return {
+        (key[0].removeprefix("abmonitor_guardrail_"), *key[3:]): value
+        for key, value in found.items()
+    }
+
+
+def test_evidence_is_a_part_of_what_decides() -> None:
+    found = sequential(RAP, ERRORS)
+    assert found["evidence_ratio", "rap:sequential", "harm"] == pytest.approx(0.5)
+    assert found["evidence_ratio", "rap:sequential", "safe"] == -0.25
+    assert found["evidence_ratio", "error_rate:sequential", "safe"] == 2
+    assert ("evidence_ratio", "error_rate:sequential", "harm") not in found
+    assert found["alpha_ratio", "rap:sequential"] == pytest.approx(0.04)
+    assert found["alpha_ratio", "error_rate:sequential"] == pytest.approx(0.01)
+
+
+def test_differences_and_ratios_have_families_of_their_own_and_unknown_bounds_no_series() -> None:
+    found = sequential(RAP, ERRORS)
+    by_end = {
+        key: value for key, value in found.items() if key[0] in {"difference", "relative_ratio"}
+    }
+    assert by_end == {
+        ("difference", "rap:sequential", "estimate"): -0.1,
+        ("difference", "rap:sequential", "upper"): 0.2,
+        ("relative_ratio", "error_rate:sequential", "estimate"): 1.1,
+        ("relative_ratio", "error_rate:sequential", "lower"): 0.9,
+        ("relative_ratio", "error_rate:sequential", "upper"): 1.3,
+    }
+
+
+def test_a_difference_in_per_cent_is_exposed_as_a_ratio() -> None:
+    effect = Effect(kind="difference", estimate=-3.9, lower=-5.0, upper=-2.0)
+    name = "net_business_value:sequential"
+    value = Judgement(
+        guardrail=name,
+        metric="net_business_value",
+        phase=Phase.FAIL,
+        at=1,
+        reason="",
+        effect=effect,
+        evidence=RAP.evidence,
+    )
+    assert sequential(value)["difference", name, "estimate"] == pytest.approx(-0.039)
+
+
+def test_what_a_verdict_takes_and_rests_on_is_told_while_it_is_known() -> None:
+    found = sequential(RAP, ERRORS)
+    assert found["missing_predictions", "rap:sequential"] == 900
+    assert found["missing_seconds", "rap:sequential"] == 90
+    assert found["effective_observations", "rap:sequential"] == 120.5
+    assert found["change_timestamp_seconds", "rap:sequential"] == 5
+    for name in ("missing_predictions", "missing_seconds", "effective_observations"):
+        assert (name, "error_rate:sequential") not in found
+
+
+def test_a_threshold_has_no_evidence() -> None:
+    assert {key[0] for key in told(Judged("offers", "old", ["new"], BOOK))} == {
+        "abmonitor_treatment_state",
+        "abmonitor_guardrail_phase",
+        "abmonitor_guardrail_failing_looks",
+        "abmonitor_decisions_total",
+    }
+
+
+def test_the_split_of_the_current_phase_is_exposed_with_its_p_value_and_its_limit() -> None:
+    phase = Split(
+        since=60_000, split={"old": 3.0, "new": 1.0, "off": 0.0}, counts={"old": 700, "new": 300}
+    )
+    book = Book(phase=phase, past=(Stretch(since=0, until=60_000, split={"old": 1.0}),))
+    found = told(Judged("offers", "old", ["new", "off"], book))
+    p_value = mismatch("new", "old", phase)
+    assert p_value is not None
+    assert 0 < p_value < 1
+    assert {
+        key: value for key, value in found.items() if key[0] != "abmonitor_treatment_state"
+    } == {
+        ("abmonitor_phase_share_ratio", "offers", "old"): 0.75,
+        ("abmonitor_phase_share_ratio", "offers", "new"): 0.25,
+        ("abmonitor_phase_share_ratio", "offers", "off"): 0,
+        ("abmonitor_phase_assigned", "offers", "old"): 700,
+        ("abmonitor_phase_assigned", "offers", "new"): 300,
+        ("abmonitor_phase_assigned", "offers", "off"): 0,
+        ("abmonitor_phase_start_timestamp_seconds", "offers"): 60,
+        ("abmonitor_sample_ratio_p_value", "offers", "new"): p_value,
+        ("abmonitor_sample_ratio_p_value_limit", "offers"): mismatch_limit(book),
+    }
+
+
+def test_a_split_that_does_not_name_the_control_compares_nothing() -> None:
+    """As long as the book is one of settings that named others."""
+    phase = Split(since=0, split={"older": 1.0, "new": 1.0}, counts={"older": 3, "new": 3})
+    found = told(Judged("offers", "old", ["new"], Book(phase=phase)))
+    assert not [key for key in found if key[0] == "abmonitor_sample_ratio_p_value"]

@@ -552,7 +552,7 @@ def judged(world: World, watermarks: Iterable[int]) -> Case:
     return case
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(worlds(), st.lists(st.integers(0, SPAN), max_size=12))
 def test_decisions_do_not_depend_on_how_often_somebody_looks(
     world: World, offsets: list[int]
@@ -565,7 +565,7 @@ def test_decisions_do_not_depend_on_how_often_somebody_looks(
     assert bit_by_bit.book == at_once.book
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(worlds(span=5 * HOUR), st.lists(st.integers(0, HOUR), min_size=5, max_size=15))
 def test_nor_do_they_in_a_long_run_as_long_as_somebody_looks_every_hour(
     world: World, steps: list[int]
@@ -577,7 +577,7 @@ def test_nor_do_they_in_a_long_run_as_long_as_somebody_looks_every_hour(
     assert now_and_then.book == often.book
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(worlds())
 def test_decisions_are_in_order_of_time_and_numbered(world: World) -> None:
     case = judged(world, range(START, START + SPAN, 25 * MINUTE))

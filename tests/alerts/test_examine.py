@@ -7,7 +7,8 @@ import pytest
 from support.panes import COHORT, EXPERIMENT, START, WAIT, World, matured, pane, steady
 
 from alerts.book import Book, Phase
-from alerts.examine import LOOKS_BACK, MISMATCHED, Edge, Examiner, edges
+from alerts.edges import LOOKS_BACK, Edge, edges
+from alerts.examine import MISMATCHED, Examiner
 from alerts.guardrails import Guardrail
 from alerts.health import HoldOptions
 from alerts.judge import Judgement

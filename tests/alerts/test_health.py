@@ -1,25 +1,19 @@
-"""Health: causes to hold, silence, stalled labels, the split of the traffic, and what is left of it."""
+"""Health: causes to hold, silence, stalled labels, and what is left of the traffic."""
 
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support.panes import EXPERIMENT, START, WAIT, World, pane, steady
 
-from alerts.book import Phase
 from alerts.health import (
     ENOUGH,
-    MISMATCH,
     HoldOptions,
     arrived,
-    counted,
     flows,
     hold_causes,
     labels_stalled,
     leftover_share,
-    mismatch,
     silence,
 )
 from metrics.duration import Duration
@@ -201,78 +195,7 @@ def test_a_stall_is_seen_whatever_the_horizon_and_however_late_somebody_looks(wa
             assert labels_stalled(experiment, snapshot, at) is stalled
 
 
-# --- the split --------------------------------------------------------------------------------------
-
-
-def phase(old: int, new: int, split: tuple[float, float] = (0.5, 0.5)) -> Phase:
-    weights = dict(zip(("old", "new"), split, strict=True))
-    return Phase(since=START, split=weights, counts={"old": old, "new": new})
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "split", "mismatched"),
-    [
-        (1000, 1000, (0.5, 0.5), False),
-        (1000, 1300, (0.5, 0.5), True),
-        (1000, 1050, (0.5, 0.5), False),
-        (9000, 1000, (0.9, 0.1), False),
-        (9000, 1000, (0.5, 0.5), True),
-        (9000, 1000, (90, 10), False),
-    ],
-)
-def test_the_split_is_tested_against_the_intended_one(
-    old: int, new: int, split: tuple[float, float], *, mismatched: bool
-) -> None:
-    p_value = mismatch(EXPERIMENT, "new", phase(old, new, split))
-    assert p_value is not None
-    assert (p_value < MISMATCH) is mismatched
-
-
-@pytest.mark.parametrize("split", [(0.0, 0.5), (0.5, 0.0), (0.0, 0.0)])
-def test_a_variant_without_a_share_has_no_mismatch(split: tuple[float, float]) -> None:
-    assert mismatch(EXPERIMENT, "new", phase(1000, 10, split)) is None
-
-
-def test_an_empty_phase_has_no_mismatch() -> None:
-    assert mismatch(EXPERIMENT, "new", phase(0, 0)) is None
-    assert mismatch(EXPERIMENT, "new", Phase(since=START, split={})) is None
-
-
-def test_predictions_say_nothing_of_a_split_of_units() -> None:
-    by_unit = msgspec.structs.replace(EXPERIMENT, randomised_by="unit")
-    assert mismatch(by_unit, "new", phase(1000, 10)) is None
-
-
-def test_each_treatment_is_tested_against_the_control_alone() -> None:
-    counts = {"old": 1000, "new": 1000, "newer": 10}
-    found = Phase(since=START, split=dict.fromkeys(counts, 1 / 3), counts=counts)
-    for treatment, mismatched in (("new", False), ("newer", True)):
-        p_value = mismatch(EXPERIMENT, treatment, found)
-        assert p_value is not None
-        assert (p_value < MISMATCH) is mismatched
-
-
-def test_counting_a_phase_up_in_steps_or_at_once_gives_the_same() -> None:
-    snapshot = steady(NOW).snapshot(NOW)
-    at_once = counted(phase(1, 2), snapshot, START, NOW)
-    steps = phase(1, 2)
-    for start in range(START, NOW, 5 * MINUTE):
-        steps = counted(steps, snapshot, start, start + 5 * MINUTE)
-    assert at_once == steps
-    assert at_once.counts == {"old": 1 + 5400, "new": 2 + 5400}
-
-
-@given(st.integers(-HOUR, 3 * HOUR), st.integers(-HOUR, 3 * HOUR), st.integers(0, HOUR))
-def test_no_prediction_is_counted_twice_between_any_two_moments(
-    first: int, second: int, gap: int
-) -> None:
-    since, until = sorted((START + first, START + second))
-    between = max(since, until - gap)
-    snapshot = World().arrive("new", START, NOW, pane(1)).snapshot(NOW)
-    empty = Phase(since=since, split={"new": 1.0})
-    whole = counted(empty, snapshot, since, until)
-    parts = counted(counted(empty, snapshot, since, between), snapshot, between, until)
-    assert whole.counts == parts.counts
+# --- what arrives ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("since", "until"), [(NOW, NOW), (NOW, NOW - MINUTE)])

@@ -204,12 +204,6 @@ def test_without_profitability_profit_is_inconclusive() -> None:
     assert found.phase is UNSURE
 
 
-def test_a_sequential_guardrail_is_inconclusive_as_long_as_it_has_only_its_seat() -> None:
-    found = seen(Guardrail(metric="rap", test="sequential"), matured(tp=500), matured(tp=500))
-    assert found.phase is UNSURE
-    assert "not part of this version" in found.reason
-
-
 counts = st.integers(0, 300)
 ledgers = st.builds(
     lambda n, errors, acted, latency: pane(

@@ -48,19 +48,51 @@ def pane(
     acted: int = 0,
     latency_ms: float | None = None,
     labelled: int = 0,
+    failing: int | None = None,
+    units: int = 0,
+    crossed: int = 0,
+    unitless: int = 0,
 ) -> Ledger:
-    """What arrived in a slice of time; every prediction took `latency_ms`."""
+    """What arrived in a slice of time; every prediction took `latency_ms`.
+
+    Each error is one of a unit of its own, unless `failing` says how many minutes of units had any.
+    """
     n = 0 if latency_ms is None else predictions
-    units = round((latency_ms or 0) / LATENCY_UNIT_MS)
-    moments = Moments(n, n * units, n * units**2)
+    took = round((latency_ms or 0) / LATENCY_UNIT_MS)
+    moments = Moments(n, n * took, n * took**2)
     histogram = Histogram.of(bucket_of(np.full(n, latency_ms or 0, dtype=np.float64)))
-    return Ledger(predictions, errors, acted, cells(tn=labelled), moments, histogram)
+    return Ledger(
+        predictions,
+        errors,
+        acted,
+        cells(tn=labelled),
+        moments,
+        histogram,
+        failing=errors if failing is None else failing,
+        units=units,
+        crossed=crossed,
+        unitless=unitless,
+    )
 
 
 def matured(tp: int = 0, fp: int = 0, tn: int = 0, fn: int = 0, *, errors: int = 0) -> Ledger:
     """A cohort whose labels are final."""
     found = cells(tp, fp, tn, fn)._replace(error_other=Cell(errors, 1000 * errors, 0))
     return Ledger(tp + fp + tn + fn + errors, errors, tp + fp, found)
+
+
+def drawn(
+    rng: np.random.Generator,
+    n: int,
+    *,
+    positive: float = 0.2,
+    recall: float = 0.6,
+    false_alarms: float = 0.1,
+) -> Ledger:
+    """A cohort of `n` random predictions: the share of positives, and what is made of each kind."""
+    tp, fn = positive * recall, positive * (1 - recall)
+    fp, tn = (1 - positive) * false_alarms, (1 - positive) * (1 - false_alarms)
+    return matured(*map(int, rng.multinomial(n, (tp, fp, tn, fn))))
 
 
 Panes = dict[str, dict[int, Ledger]]

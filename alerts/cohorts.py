@@ -1,0 +1,117 @@
+"""Cohorts: the mature cohorts of an epoch as sequential tests take them, and the phase of each. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from alerts.book import Book, Stretch
+from metrics.evidence import LEFT_OUT
+from metrics.experiment import Experiment
+from metrics.facts import Facts, Rows
+from metrics.ledger import Ledger
+from metrics.snapshot import Snapshot
+
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """What matured of a treatment and of its control, cohort by cohort."""
+
+    starts: Sequence[int]
+    """When each cohort began (epoch ms, arrival time); cohorts in which nothing arrived are left out."""
+    treatment: Facts
+    control: Facts
+    buckets: tuple[Ints, Ints]
+    """Sums by unit of treatment and control, over all these cohorts; empty without units."""
+    strata: Ints
+    """The stretch with one split that each cohort lies in, shape (cohorts,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CohortView:
+    """Sees one experiment's cohorts; remembers only what ledgers were turned into."""
+
+    experiment: Experiment
+    _rows: dict[int, Rows] = field(default_factory=dict)
+
+    def arms(
+        self,
+        book: Book,
+        treatment: str,
+        snapshot: Snapshot,
+        begun: int,
+        until: int,
+        landmark: int,
+    ) -> Arms:
+        """The cohorts of [begun, until) with the labels of `landmark`, the final ones where that is 0."""
+        both = [
+            snapshot.variants[variant].matured(landmark)
+            for variant in (treatment, self.experiment.control)
+        ]
+        width = int(self.experiment.labels.cohort)
+        starts = sorted(
+            start for start in {*both[0], *both[1]} if begun <= start and start + width <= until
+        )
+        rows = self._rows.setdefault(landmark, Rows(self.experiment.labels))
+        names = (treatment, self.experiment.control)
+        facts = [rows.of(name, panes, starts) for name, panes in zip(names, both, strict=True)]
+        buckets = [_buckets(panes, starts) for panes in both]
+        strata = _strata(book, treatment, self.experiment, starts, width)
+        return Arms(starts, facts[0], facts[1], (buckets[0], buckets[1]), strata)
+
+
+def _buckets(panes: Mapping[int, Ledger], starts: Sequence[int]) -> Ints:
+    found = [panes[start].buckets for start in starts if start in panes]
+    sized = [each for each in found if each.size]
+    return np.sum(sized, axis=0) if sized else np.zeros((0, 0), dtype=np.int64)
+
+
+def _strata(
+    book: Book, treatment: str, experiment: Experiment, starts: Sequence[int], width: int
+) -> Ints:
+    """Number the stretches in which treatment and control had one proportion.
+
+    A cohort that lies in two, or in one whose proportion is not known, is left out.
+    """
+    stretches = _stretches(book, experiment)
+    shares = [_share(each.split, treatment, experiment.control) for each in stretches]
+    numbers: list[int] = []
+    for at, share in enumerate(shares):
+        same = at > 0 and share == shares[at - 1]
+        numbers.append(LEFT_OUT if share is None else numbers[-1] if same else at)
+    firsts = np.array([each.since for each in stretches], dtype=np.int64)
+    overs = np.array([each.until for each in stretches], dtype=np.int64)
+    stretch, begins = np.array(numbers, dtype=np.int64), np.asarray(starts, dtype=np.int64)
+    first = np.searchsorted(firsts, begins, side="right") - 1
+    last = np.searchsorted(firsts, begins + width - 1, side="right") - 1
+    # Between two stretches with one proportion nothing is left out, whatever lies between them.
+    whole = (stretch[first] == stretch[last]) & (begins + width <= overs[last])
+    return np.where(whole, stretch[first], LEFT_OUT)
+
+
+def _stretches(book: Book, experiment: Experiment) -> list[Stretch]:
+    """All stretches with one split, without end to both sides; what came before any look is as planned."""
+    known = list(book.past)
+    if book.phase is not None:
+        known.append(Stretch(since=book.phase.since, until=_EVER, split=book.phase.split))
+    begins = known[0].since if known else _EVER
+    steps = [int(step.at) for step in experiment.ramp if step.at < begins]
+    times = [-_EVER, *steps]
+    ends = [*steps, begins]
+    planned = [
+        Stretch(since=since, until=until, split=experiment.split_at(since))
+        for since, until in zip(times, ends, strict=True)
+    ]
+    return planned + known
+
+
+_EVER = int(np.iinfo(np.int64).max)
+
+
+def _share(split: Mapping[str, float], treatment: str, control: str) -> float | None:
+    ours, theirs = split.get(treatment, 0.0), split.get(control, 0.0)
+    return ours / (ours + theirs) if ours > 0 and theirs > 0 else None

@@ -1,0 +1,198 @@
+"""Weighing: a sequential guardrail on labels and the mature cohorts of an epoch, to a judgement. Pure."""
+
+import math
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from alerts.book import Kept
+from alerts.cohorts import Arms
+from alerts.guardrails import Guardrail
+from alerts.judge import Effect, Evidence, Judgement, Missing, Phase, Strongest
+from alerts.testing import Testing
+from metrics.catalogue import CATALOGUE
+from metrics.clusters import inflation
+from metrics.contrast import MIN_POSITIVES, Margin, value_of
+from metrics.evidence import Evidence as Found
+from metrics.evidence import Test, bounds, missing, weigh
+from metrics.experiment import Experiment
+from metrics.facts import Facts
+from metrics.moment import Moment
+from metrics.sequential import start_weights
+from metrics.value import finite
+
+
+@dataclass(frozen=True, slots=True)
+class Weigher:
+    """Weighs one guardrail; holds what was declared, no state."""
+
+    guardrail: Guardrail
+    experiment: Experiment
+    test: Test
+
+    @classmethod
+    def of(
+        cls, guardrail: Guardrail, experiment: Experiment, testing: Testing, alpha: float
+    ) -> "Weigher":
+        """The test that was declared, with its part of alpha."""
+        margin = Margin(guardrail.margin or 0.0, guardrail.relative_margin or 0.0)
+        test = Test(
+            guardrail.metric, margin, alpha, testing.alpha_pass, testing.planned, guardrail.detect
+        )
+        return cls(guardrail, experiment, test)
+
+    def judge(self, arms: Arms, at: int, kept: Kept) -> tuple[Judgement, Kept]:
+        """What the cohorts say at the look `at`, and what to remember of it."""
+        if not arms.starts:
+            return self._judgement(at, "no label is final yet", kept), kept
+        whole = Facts(arms.treatment.sums.sum(axis=0)), Facts(arms.control.sums.sum(axis=0))
+        metric, experiment = self.guardrail.metric, self.experiment
+        units = tuple(
+            inflation(metric, buckets, facts, experiment)
+            for buckets, facts in zip(arms.buckets, whole, strict=True)
+        )
+        found = weigh(
+            self.test,
+            experiment,
+            arms.treatment,
+            arms.control,
+            arms.strata,
+            (units[0], units[1]),
+        )
+        kept = self._remembered(kept, float(found.log_harm), at)
+        return self._told(found, whole, arms, at, kept), kept
+
+    def _remembered(self, kept: Kept, log_harm: float, at: int) -> Kept:
+        peak = max(kept.peak if kept.peak is not None else -math.inf, log_harm)
+        alarmed = peak >= -math.log(self.test.alpha)
+        alarmed_at = at if alarmed and kept.alarmed_at is None else kept.alarmed_at
+        return Kept(peak=peak if math.isfinite(peak) else None, alarmed_at=alarmed_at)
+
+    def _told(
+        self, found: Found, whole: tuple[Facts, Facts], arms: Arms, at: int, kept: Kept
+    ) -> Judgement:
+        metric = self.guardrail.metric
+        values = [float(value_of(metric, facts, self.experiment)[0]) for facts in whole]
+        ours, theirs = (value if math.isfinite(value) else None for value in values)
+        told = msgspec.structs.replace(
+            self._judgement(at, self._too_few(float(found.positives)), kept),
+            value=ours,
+            control=None if CATALOGUE[metric].relative_only else theirs,
+            n=int(whole[0].predictions),
+            n_control=int(whole[1].predictions),
+            n_effective=float(found.positives),
+        )
+        if ours is None or theirs is None or not math.isfinite(float(found.whole.harm)):
+            return told
+        safe = float(found.log_safe)
+        phase = Phase.PASS if safe >= -math.log(self.test.alpha_pass) else Phase.INCONCLUSIVE
+        phase = told.phase if told.phase is Phase.FAIL else phase
+        effect = self._effect(found, theirs)
+        strongest = self._strongest(found, arms, theirs)
+        wait = self._missing(found, told.n, arms, at) if phase is Phase.INCONCLUSIVE else None
+        return msgspec.structs.replace(
+            told,
+            phase=phase,
+            reason=self._sentence(phase, effect, (ours, theirs), wait) + _change(strongest, phase),
+            effect=effect,
+            missing=wait,
+            strongest=strongest,
+            evidence=self._evidence(kept.peak, safe),
+        )
+
+    def _judgement(self, at: int, unknown: str, kept: Kept) -> Judgement:
+        """That nothing is known (and why), but for an alarm that was raised before."""
+        failed, metric = kept.alarmed_at is not None, self.guardrail.metric
+        return Judgement(
+            guardrail=self.guardrail.name,
+            metric=metric,
+            phase=Phase.FAIL if failed else Phase.INCONCLUSIVE,
+            at=at,
+            reason=f"{metric} was proven to be worse than tolerated" if failed else unknown,
+            evidence=self._evidence(kept.peak, None),
+        )
+
+    def _evidence(self, harm: float | None, safe: float | None) -> Evidence:
+        return Evidence(
+            harm=harm,
+            harm_needed=-math.log(self.test.alpha),
+            safe=safe,
+            safe_needed=-math.log(self.test.alpha_pass),
+        )
+
+    def _effect(self, found: Found, control: float) -> Effect:
+        """The difference, each end from the test that decides on its side; late changes included."""
+        least, most = (float(end) for end in bounds(self.test, found))
+        sign = 1.0 if CATALOGUE[self.guardrail.metric].harm == "rising" else -1.0
+        tolerated = self._tolerated(control)
+        estimate = sign * (float(found.whole.harm) + tolerated)
+        lower, upper = sorted(sign * (end + tolerated) for end in (least, most))
+        return Effect(
+            kind="difference", estimate=estimate, lower=finite(lower), upper=finite(upper)
+        )
+
+    def _strongest(self, found: Found, arms: Arms, control: float) -> Strongest | None:
+        """Where the evidence of harm is strongest, if that is not the whole epoch."""
+        best = int((found.by_start - np.log(start_weights(found.starts))).argmax())
+        harm = float(found.since.harm[best])
+        if best == 0 or not math.isfinite(harm):
+            return None
+        sign = 1.0 if CATALOGUE[self.guardrail.metric].harm == "rising" else -1.0
+        difference = sign * (harm + self._tolerated(control))
+        return Strongest(since=arms.starts[int(found.starts[best]) - 1], difference=difference)
+
+    def _tolerated(self, control: float) -> float:
+        return self.test.margin.absolute + self.test.margin.relative * abs(control)
+
+    def _missing(self, found: Found, n: int, arms: Arms, at: int) -> Missing | None:
+        times = missing(self.test, found)
+        if times is None:
+            return None
+        elapsed = at - arms.starts[0]
+        return Missing(predictions=math.ceil(n * (times - 1)), ms=round(elapsed * (times - 1)))
+
+    def _too_few(self, positives: float) -> str:
+        if positives < MIN_POSITIVES:
+            return (
+                f"{positives:.0f} positives (effective) in the smaller variant,"
+                f" {MIN_POSITIVES} are needed before anything is judged"
+            )
+        return f"{self.guardrail.metric} cannot be known yet"
+
+    def _sentence(
+        self, phase: Phase, effect: Effect, values: tuple[float, float], wait: Missing | None
+    ) -> str:
+        """What was found, for people; the numbers are in the judgement."""
+        metric, (ours, theirs) = self.guardrail.metric, values
+        rising = CATALOGUE[metric].harm == "rising"
+        ends = (effect.lower, effect.upper) if rising else (effect.upper, effect.lower)
+        least, most = (end if end is None or rising else -end for end in ends)
+        tolerated = self._tolerated(theirs)
+        told = f"{tolerated:.3g} is tolerated"
+        seen = f"{metric} {ours:.4g} against {theirs:.4g} of the control"
+        if CATALOGUE[metric].relative_only:
+            seen = f"{metric} {effect.estimate:+.4g} against the control"
+        if phase is Phase.FAIL:
+            return f"{seen}: worse by {max(least or 0.0, tolerated):.3g} or more, {told}"
+        if phase is Phase.PASS and most is not None:
+            side = f"better by {-most:.3g} or more" if most <= 0 else f"worse by {most:.3g} at most"
+            return f"{seen}: {side}, {told}"
+        more = f"; about {wait.predictions:,} more predictions decide" if wait else ""
+        return f"{seen}: a difference {_range(effect)}, {told}{more}"
+
+
+def _range(effect: Effect) -> str:
+    """Between what the difference lies, in words."""
+    if effect.lower is None or effect.upper is None:
+        end = effect.lower if effect.upper is None else effect.upper
+        side = "above" if effect.upper is None else "below"
+        return "that is not known yet" if end is None else f"{side} {end:+.3g}"
+    return f"of {effect.lower:+.3g} to {effect.upper:+.3g}"
+
+
+def _change(strongest: Strongest | None, phase: Phase) -> str:
+    """Since when something is wrong, where it was not from the beginning."""
+    if strongest is None or phase is not Phase.FAIL:
+        return ""
+    return f"; since {Moment(strongest.since)} the difference is {strongest.difference:+.3g}"
