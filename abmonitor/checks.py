@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from abmonitor import plans
 from abmonitor.document import events, join_rate
 from abmonitor.monitor import ExperimentView
 from abmonitor.replay import Replayed
@@ -13,10 +14,14 @@ from metrics.experiment import DAY, HOUR
 
 BYTES_PER_PENDING = 120
 """Redis memory of one remembered prediction, at most (benchmarks/README.md has the measurement)."""
+BYTES_PER_LONG_PENDING = 190
+"""The same where units, money or landmarks are remembered with it."""
 
 BYTES_PER_PANE = 2_500
 """With a latency histogram; without one, as in cohorts, it is less."""
 BYTES_PER_COHORT = 1_100
+BYTES_PER_UNIT_BUCKETS = 1_100
+"""What sums by unit add to a cohort."""
 PANES_KEPT = 2 * 360 + 8 * 144
 """Two hours of ten seconds each, and eight days of ten minutes each."""
 
@@ -39,8 +44,17 @@ def check(settings: Settings) -> dict[str, Any]:
 def _experiment(found: ExperimentSettings) -> dict[str, Any]:
     labels, rate = found.labels, found.predictions_per_second
     remembered = None if rate is None else round(rate * labels.remembered / 1000)
-    ledgers = PANES_KEPT * BYTES_PER_PANE + -(-90 * DAY // labels.cohort) * BYTES_PER_COHORT
-    pending = None if remembered is None else remembered * BYTES_PER_PENDING
+    by_unit = found.randomised_by == "unit"
+    cohort = BYTES_PER_COHORT + (BYTES_PER_UNIT_BUCKETS if by_unit else 0)
+    cohorts = -(-90 * DAY // labels.cohort) * (1 + len(labels.landmarks))
+    ledgers = PANES_KEPT * BYTES_PER_PANE + cohorts * cohort
+    long = by_unit or found.money is not None or bool(labels.landmarks)
+    outlooks = plans.outlooks(found)
+    pending = (
+        None
+        if remembered is None
+        else remembered * (BYTES_PER_LONG_PENDING if long else BYTES_PER_PENDING)
+    )
     return {
         "control": found.control,
         "treatments": list(found.treatments),
@@ -51,30 +65,27 @@ def _experiment(found: ExperimentSettings) -> dict[str, Any]:
         "redis_bytes_join_state": pending,
         "redis_bytes_ledgers_90_days": len(found.variants) * ledgers,
         "guardrails": [guardrail.name for guardrail in found.guardrails],
-        "warnings": list(_warnings(found)),
+        "plans": [each.document(found.testing.planned) for each in outlooks],
+        "warnings": list(_warnings(found, outlooks)),
     }
 
 
-def _warnings(found: ExperimentSettings) -> Iterator[str]:
+def _warnings(found: ExperimentSettings, outlooks: list[plans.Outlook]) -> Iterator[str]:
     if not found.guardrails:
         yield "no guardrails: nothing but silence will ever be rolled back"
     if found.profitability is None:
         yield "no profitability: RAP, ROI and profit stay unknown"
-    for guardrail in found.guardrails:
-        if guardrail.test == "sequential":
-            yield (
-                f"{guardrail.name}: sequential tests come with a later version;"
-                " until then it stays inconclusive and never rolls back"
-            )
+    yield from plans.warnings(found, outlooks)
     if found.randomised_by == "unit":
         yield (
-            "randomised by unit: units are not counted yet, so intervals take predictions as"
-            " independent, and a mismatch of the split does not hold"
+            "randomised by unit: units, not predictions, are what the split is checked on, and variances"
+            " of metrics on labels are those between units; plans take predictions as independent,"
+            " so that units with many predictions need more than they say"
         )
     if found.predictions_per_second is None:
         yield (
-            "no predictions_per_second: how much memory predictions need that wait for their label"
-            " cannot be told"
+            "no predictions_per_second: how much memory predictions need that wait for their label,"
+            " and how many days tests take, cannot be told"
         )
 
 

@@ -144,11 +144,15 @@ def test_needs_follow_from_rate_horizon_and_cohort() -> None:
     [
         ("offers", "offers", "no predictions_per_second"),
         ("    profitability: {unit_revenue: 60, unit_cost: 20}\n", "", "no profitability"),
-        ("    control", "    randomised_by: unit\n    control", "units are not counted yet"),
+        (
+            "    control",
+            "    randomised_by: unit\n    control",
+            "variances of metrics on labels are those between units",
+        ),
         (
             "{metric: error_rate, window: 5m, max: 0.2, min_count: 20, consecutive: 2}",
             "{metric: rap, test: sequential, margin: 0.02}",
-            "rap:sequential: sequential tests come with a later version",
+            "how long sequential guardrails take cannot be told; declare expected: {positive_rate",
         ),
     ],
 )
