@@ -6,18 +6,22 @@ import msgspec
 
 from abmonitor.monitor import ExperimentView, View
 from alerts.book import Phase
+from alerts.guardrails import Guardrail
+from alerts.judge import Judgement
+from alerts.judge import Phase as Verdict
+from alerts.phases import counted, mismatch, mismatch_limit, mixed
 from alerts.standing import Standing
+from alerts.testing import Testing, alphas
 from metrics.compare import Comparison, confusion_of, metrics_of
 from metrics.confusion import Confusion
 from metrics.ledger import Ledger
 from metrics.snapshot import VariantFacts
-from metrics.srm import sample_ratio
-from metrics.uncertainty import Difference
+from metrics.uncertainty import ALPHA, Difference
 
 
 CELLS = ("tp", "fp", "tn", "fn")
-INTERVAL = {"kind": "fixed-horizon normal", "level": 0.95}
-"""What the bounds are: right for one planned look, not for looking all the time."""
+INTERVAL = {"kind": "confidence sequence", "level": 1 - ALPHA}
+"""What the bounds of differences are: right at all looks together, however often one looks."""
 
 
 def document(view: View) -> dict[str, Any]:
@@ -58,7 +62,7 @@ def join_rate(view: View) -> float | None:
 
 def experiment(view: ExperimentView) -> dict[str, Any]:
     """One experiment."""
-    snapshot, declared = view.snapshot, view.experiment
+    snapshot, declared, phase = view.snapshot, view.experiment, _phase(view)
     return {
         "state": view.book.worst(declared.treatments).value,
         "control": declared.control,
@@ -68,10 +72,47 @@ def experiment(view: ExperimentView) -> dict[str, Any]:
         "decisions": [msgspec.to_builtins(decision) for decision in view.decisions],
         "variants": {name: _variant(facts, view) for name, facts in snapshot.variants.items()},
         "comparisons": {
-            name: _comparison(comparison, view) for name, comparison in view.comparisons.items()
+            name: _comparison(comparison, view, phase)
+            for name, comparison in view.comparisons.items()
         },
         "interval": INTERVAL,
+        "testing": _testing(declared.testing),
+        "phase": msgspec.to_builtins(phase) | {"counted": _counted_in(view)},
+        "past_phases": [msgspec.to_builtins(stretch) for stretch in view.book.past],
+        "hints": _hints(view),
     }
+
+
+def _hints(view: ExperimentView) -> list[dict[str, Any]] | None:
+    """What a person should look at, without an error guarantee; None where it was not looked for."""
+    return None if view.hints is None else [msgspec.to_builtins(hint) for hint in view.hints]
+
+
+def _testing(found: Testing) -> dict[str, Any]:
+    """What sequential guardrails share; times in milliseconds."""
+    return {
+        "alpha": found.alpha,
+        "alpha_pass": found.alpha_pass,
+        "planned": found.planned,
+        "min_duration_ms": int(found.min_duration),
+        "max_duration_ms": None if found.max_duration is None else int(found.max_duration),
+        "blind_budget": found.blind_budget,
+    }
+
+
+def _phase(view: ExperimentView) -> Phase:
+    """The current phase; before the first look, everything that has come, under the split of its time."""
+    if view.book.phase is not None:
+        return view.book.phase
+    declared, snapshot = view.experiment, view.snapshot
+    since = snapshot.first_pane or 0
+    came = {name: facts.total for name, facts in snapshot.variants.items()}
+    return counted(declared, Phase(since=since, split=declared.split_at(since)), came)
+
+
+def _counted_in(view: ExperimentView) -> str:
+    """What the counts of a phase are counts of."""
+    return "units" if view.experiment.randomised_by == "unit" else "predictions"
 
 
 def _variant(facts: VariantFacts, view: ExperimentView) -> dict[str, Any]:
@@ -108,11 +149,12 @@ def _cells(confusion: Confusion) -> dict[str, int]:
     return {name: getattr(confusion, name).n for name in CELLS}
 
 
-def _comparison(comparison: Comparison, view: ExperimentView) -> dict[str, Any]:
-    standing = view.book.standings.get(comparison.treatment, Standing())
+def _comparison(comparison: Comparison, view: ExperimentView, phase: Phase) -> dict[str, Any]:
+    treatment = comparison.treatment
+    standing = view.book.standings.get(treatment, Standing())
     value = _difference(comparison.net_business_value)
     parts = {name: getattr(comparison.parts, name) for name in ("accuracy", "latency", "errors")}
-    judgements = view.book.judgements.get(comparison.treatment, {})
+    ratio = _sample_ratio(treatment, view, phase)
     return {
         "state": standing.state.value,
         "since": standing.since,
@@ -125,8 +167,54 @@ def _comparison(comparison: Comparison, view: ExperimentView) -> dict[str, Any]:
         "net_business_value": value | {"parts": parts},
         "recommendation": comparison.recommendation.value,
         "roi_range": _advantage(comparison),
-        "srm_p_value": _srm(view, comparison.treatment),
-        "guardrails": {name: msgspec.to_builtins(found) for name, found in judgements.items()},
+        "srm_p_value": ratio["p_value"],
+        "sample_ratio": ratio,
+        "guardrails": _guardrails(view, treatment),
+    }
+
+
+def _guardrails(view: ExperimentView, treatment: str) -> dict[str, Any]:
+    """Every guardrail by name, in one shape whether or not it was looked at."""
+    declared, judged = view.experiment, view.book.judgements.get(treatment, {})
+    shares = alphas(declared.testing, declared.guardrails)
+    found = {}
+    for guardrail in declared.guardrails:
+        name = guardrail.name
+        told = msgspec.to_builtins(judged[name]) if name in judged else _not_looked_at(guardrail)
+        found[name] = {"test": guardrail.test, "alpha": shares.get(name), **told}
+    return found
+
+
+def _not_looked_at(guardrail: Guardrail) -> dict[str, Any]:
+    """What is known of a guardrail before its first look: nothing, at no time."""
+    judgement = Judgement(
+        guardrail=guardrail.name,
+        metric=guardrail.metric,
+        phase=Verdict.INCONCLUSIVE,
+        at=0,
+        reason="not looked at yet",
+    )
+    return {**msgspec.to_builtins(judgement), "at": None}
+
+
+def _sample_ratio(treatment: str, view: ExperimentView, phase: Phase) -> dict[str, Any]:
+    """The split between a treatment and control against the intended one of the current phase.
+
+    The p-value is None where one of them is to get no traffic, or none that can be told at the moment,
+    and where units are randomised and predictions name none.
+    """
+    control, book = view.experiment.control, view.book
+    both = (treatment, control)
+    return {
+        "p_value": mismatch(treatment, control, phase),
+        "limit": mismatch_limit(book),
+        "mismatched": treatment in book.mismatched,
+        "counted": _counted_in(view),
+        "counts": {name: phase.counts.get(name, 0) for name in both},
+        "split": {name: phase.split.get(name, 0.0) for name in both},
+        "crossed": phase.crossed,
+        "unitless": phase.unitless,
+        "mixed": mixed(phase),
     }
 
 
@@ -148,20 +236,3 @@ def _difference(found: Difference | None) -> dict[str, float | None]:
     if found is None:
         return {"estimate": None, "lower": None, "upper": None}
     return {"estimate": found.estimate, "lower": found.lower, "upper": found.upper}
-
-
-def _srm(view: ExperimentView, treatment: str) -> float | None:
-    """The p-value of the split between a treatment and control, as intended in this phase.
-
-    None where one of them is to get no traffic, or none that can be told at the moment.
-    """
-    declared, phase = view.experiment, view.book.phase
-    if phase is None:
-        counts = {name: facts.total.predictions for name, facts in view.snapshot.variants.items()}
-        phase = Phase(since=0, split=dict(declared.variants), counts=counts)
-    both = (treatment, declared.control)
-    found = sample_ratio(
-        {variant: phase.counts.get(variant, 0) for variant in both},
-        {variant: phase.split.get(variant, 0.0) for variant in both},
-    )
-    return None if found is None else found.p_value

@@ -1,22 +1,25 @@
 """The monitor: reads, judges, writes down, and acts. Its own failure never rolls back and never promotes."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 import redis.asyncio
 
+from abmonitor.hinting import Hinted, Hinting, Subject
 from abmonitor.settings import ExperimentSettings, Settings
 from alerts.book import Book, Decision
 from alerts.deliberate import Deliberation, Outcome
-from alerts.examine import Edge
+from alerts.edges import Edge
 from alerts.machine import Accepted, Failed, Look
 from alerts.order import Order, Receipt
 from alerts.outbox import Dispatcher, Fate, fate
 from alerts.standing import Standing
 from alerts.store import AlertStore, StaleBookError
 from metrics.compare import Comparison, compare
+from metrics.drift import Drift
 from metrics.duration import Duration
+from metrics.hints import Hint
 from metrics.reader import Reader
 from metrics.snapshot import Fleet, Snapshot
 
@@ -33,6 +36,18 @@ class ExperimentView:
     book: Book
     comparisons: Mapping[str, Comparison]
     decisions: tuple[Decision, ...] = ()
+    hinted: Hinted | None = None
+    """None where nobody looked for drift, or could."""
+
+    @property
+    def hints(self) -> tuple[Hint, ...] | None:
+        """What a person should look at, as of the latest whole ten minutes; None as for `hinted`."""
+        return None if self.hinted is None else self.hinted.hints
+
+    @property
+    def drift(self) -> Drift | None:
+        """The raw numbers behind the hints."""
+        return None if self.hinted is None else self.hinted.drift
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +72,12 @@ class Monitor:
         clock: Callable[[], int],
         stale_after: int | None = None,
         observes_traffic: bool = True,
+        hints: bool = False,
     ) -> None:
         """`clock`: epoch ms. `observes_traffic`: what an order does can be seen in the events.
 
         `stale_after`: data that is older (ms) than this holds; None where time is the data's own.
+        `hints`: ticks look for hints about drift, too; else only `add_hints` does.
         """
         self._settings, self._dispatchers = settings, dispatchers
         self._new_reader: Callable[[], Reader] = lambda: Reader(client, settings.deployment)
@@ -68,6 +85,7 @@ class Monitor:
         self._store = AlertStore(client, settings.deployment)
         self._clock, self._stale_after = clock, stale_after
         self._observes_traffic = observes_traffic
+        self._looks_for_hints, self._hinting = hints, Hinting()
         self._books: dict[str, Book] = {}
         self._decisions: dict[str, list[Decision]] = {}
         self._deliberations = {
@@ -77,6 +95,7 @@ class Monitor:
                 experiment.hold,
                 experiment.fingerprint,
                 experiment.on_breach.dry_run,
+                experiment.testing,
             )
             for experiment in settings.experiments
         }
@@ -99,6 +118,11 @@ class Monitor:
                 failures.append(error)
         if failures:
             raise failures[0] if len(failures) == 1 else ExceptionGroup("tick", failures)
+        if self._looks_for_hints:
+            await self._hinting.look_at_one(
+                Subject(experiment, fleet.snapshots[experiment.name], self._books[experiment.name])
+                for experiment in self._settings.experiments
+            )
         self.view = View(
             {
                 experiment.name: self._view(experiment, fleet.snapshots[experiment.name])
@@ -107,6 +131,18 @@ class Monitor:
             fleet,
             self._clock(),
         )
+        return self.view
+
+    async def add_hints(self) -> View:
+        """Look for hints about every experiment of the latest tick: what a replay does once, at its end."""
+        shown = self.view.experiments
+        await self._hinting.look_at_all(
+            Subject(one.experiment, one.snapshot, one.book) for one in shown.values()
+        )
+        hinted = {
+            name: replace(one, hinted=self._hinting.found(name)) for name, one in shown.items()
+        }
+        self.view = replace(self.view, experiments=hinted)
         return self.view
 
     async def _read(self) -> Fleet:
@@ -127,8 +163,9 @@ class Monitor:
             experiment,
             snapshot,
             book,
-            compare(experiment, snapshot, harmed),
+            compare(experiment, snapshot, harmed, experiment.testing.planned),
             tuple(self._decisions[experiment.name]),
+            self._hinting.found(experiment.name),
         )
 
     async def _load(self, name: str) -> None:

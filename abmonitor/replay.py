@@ -109,7 +109,8 @@ async def replay(
             _heed_cancellation()
         if source.last is not None:
             await pipeline.finish(source.last, complete=complete)
-            view = await monitor.tick()
+            await monitor.tick()
+            view = await monitor.add_hints()
     finally:
         if own:
             await store.close()

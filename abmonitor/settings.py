@@ -27,13 +27,18 @@ from abmonitor.worker_settings import WorkerSettings
 from abmonitor.yaml_source import Mistake
 from alerts.guardrails import Guardrail
 from alerts.health import HoldOptions
+from alerts.testing import Testing
 from metrics.catalogue import CATALOGUE
 from metrics.duration import PATTERN, Duration
 from metrics.experiment import DAY, HOUR, MINUTE, Experiment, Labels, Name
+from metrics.moment import Moment
 from stream.sources import SourceOptions
 
 
 TEN_SECONDS = 10_000
+LONGEST_LANDMARK = 49 * DAY
+"""How late a label came is kept in 32 bits of milliseconds."""
+
 LONGEST = 10 * 365 * DAY
 """No duration may be longer, so that no sum of times overflows anywhere."""
 
@@ -62,13 +67,26 @@ class ExperimentSettings(Experiment, frozen=True, kw_only=True, forbid_unknown_f
     """An experiment with what guards it."""
 
     guardrails: tuple[Guardrail, ...] = ()
+    testing: Testing = Testing()
     hold: HoldOptions = HoldOptions()
     on_breach: OnBreach = OnBreach()
 
     @property
     def fingerprint(self) -> str:
-        """A hash of everything that is tested; another one starts a new epoch."""
-        return sha256(msgspec.json.encode(self, enc_hook=str)).hexdigest()[:16]
+        """A hash of everything that is tested; another one starts a new epoch.
+
+        Another split only starts a new phase, and what is shown or planned tests nothing.
+        """
+        tested = msgspec.structs.replace(
+            self,
+            variants=dict.fromkeys(sorted(self.variants), 0.0),
+            testing=msgspec.structs.replace(self.testing, max_duration=None),
+            ramp=(),
+            windows=(),
+            predictions_per_second=None,
+            expected=None,
+        )
+        return sha256(msgspec.json.encode(tested, enc_hook=str)).hexdigest()[:16]
 
 
 class Brake(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -137,8 +155,9 @@ def json_schema() -> dict[str, Any]:
     """Describe a settings file as a JSON Schema, for editors."""
     source = Annotated[str, Meta(pattern="^(env|file)$")]
     secret = Annotated[dict[source, str], Meta(min_length=1, max_length=1)]
+    moment = Annotated[str, Meta(examples=["2026-01-31T10:00:00Z"])]
     duration = Annotated[str, Meta(pattern=PATTERN, examples=["30s", "10m", "1h30m", "7d"])]
-    result = schema(Settings, {Duration: duration, Secret: secret})
+    result = schema(Settings, {Duration: duration, Moment: moment, Secret: secret})
     result["$defs"]["Guardrail"]["properties"]["metric"]["enum"] = list(CATALOGUE)
     return result
 
@@ -204,6 +223,35 @@ def _variants(experiment: Experiment) -> Iterator[Problem]:
         yield ("variants",), "expected shares of the traffic with a finite sum"
 
 
+def _ramp(experiment: Experiment) -> Iterator[Problem]:
+    before: int | None = None
+    for index, step in enumerate(experiment.ramp):
+        if before is not None and step.at <= before:
+            yield ("ramp", index, "at"), f"expected a time after the step before, got {step.at}"
+        before = step.at
+        for name in step.variants:
+            if name not in experiment.variants:
+                known = ", ".join(experiment.variants)
+                yield ("ramp", index, "variants", name), f"{name!r} is not one of {known}"
+        if not step.variants.get(experiment.control, 0.0) > 0:
+            yield ("ramp", index, "variants"), "expected a share of the traffic for the control"
+        if not math.isfinite(sum(step.variants.values())):
+            yield ("ramp", index, "variants"), "expected shares of the traffic with a finite sum"
+
+
+def _testing(experiment: ExperimentSettings) -> Iterator[Problem]:
+    labelled = [
+        found
+        for found in experiment.guardrails
+        if found.test == "sequential" and getattr(CATALOGUE.get(found.metric), "labelled", False)
+    ]
+    if experiment.testing.blind_budget is not None and not labelled:
+        yield (
+            ("testing", "blind_budget"),
+            "expected a sequential guardrail on labels, whose verdict is waited for",
+        )
+
+
 def _profitability(experiment: Experiment) -> Iterator[Problem]:
     problem = experiment.profitability and experiment.profitability.problem()
     if problem:
@@ -230,6 +278,18 @@ def _guardrails(experiment: ExperimentSettings) -> Iterator[Problem]:
 def _horizon(labels: Labels) -> Iterator[Problem]:
     if not labels.horizon > 0:
         yield ("horizon",), f"expected a time above 0, got {labels.horizon}"
+
+
+def _landmarks(labels: Labels) -> Iterator[Problem]:
+    before = 0
+    for index, landmark in enumerate(labels.landmarks):
+        if not before < landmark < labels.horizon or landmark > LONGEST_LANDMARK:
+            longest = min(labels.horizon, LONGEST_LANDMARK)
+            yield (
+                ("landmarks", index),
+                f"expected times in order, above 0 and below {Duration(longest)}, got {landmark}",
+            )
+        before = int(landmark)
 
 
 def _cohort(labels: Labels) -> Iterator[Problem]:
@@ -261,11 +321,11 @@ def _kafka(kafka: KafkaSettings) -> Iterator[Problem]:
         yield (field,), message
 
 
-PARSERS: dict[type, Parser] = {Duration: _duration, Secret: Secret.parse}
+PARSERS: dict[type, Parser] = {Duration: _duration, Moment: Moment.parse, Secret: Secret.parse}
 CHECKS: dict[type, tuple[Check, ...]] = {
     Settings: (experiment_names, _worker, _letters),
-    ExperimentSettings: (_variants, _profitability, _windows, _guardrails),
-    Labels: (_horizon, _cohort),
+    ExperimentSettings: (_variants, _ramp, _testing, _profitability, _windows, _guardrails),
+    Labels: (_horizon, _landmarks, _cohort),
     OnBreach: (_breach,),
     Brake: (_brake,),
     KafkaSettings: (_kafka,),

@@ -183,7 +183,7 @@ def _settings(simulated: SimulatedExperiment) -> str:
     total = sum(shares.values())
     split = ", ".join(f'"{name}": {share / total:.6g}' for name, share in shares.items())
     labels = f"observed: {simulated.observed}, horizon: {simulated.horizon}, grace: 1m"
-    guardrails = ["{metric: error_rate, window: 5m, margin: 0.02, consecutive: 3}"]
+    guardrails = ["{metric: error_rate, test: sequential, relative_margin: 0.5}"]
     if any(truth.latency for truth in simulated.variants.values()):
         guardrails.append(
             "{metric: latency_p95_ms, window: 5m, relative_margin: 0.5, consecutive: 3}"
@@ -197,12 +197,9 @@ def _settings(simulated: SimulatedExperiment) -> str:
     ]
     precision = _precision(simulated)
     if precision:
-        # The margin is half the profit of the control, which is far more than chance makes of it.
         lines.append(f"  profitability: {{reference_precision: {precision:.6g}, assumed_roi: 0.5}}")
-        guardrails.append(
-            f"{{metric: profit_per_prediction, window: {Duration(10 * cohort)},"
-            " relative_margin: 0.5, min_count: 1000, consecutive: 3}"
-        )
+        metric = "profit_per_prediction" if simulated.observed == "acted" else "rap"
+        guardrails.append(f"{{metric: {metric}, test: sequential, margin: 0.05, detect: 0.1}}")
     lines += ["  guardrails:", *(f"    - {guardrail}" for guardrail in guardrails)]
     return "\n".join(f"  {line}" for line in [*lines, "  on_breach: {action: log}"])
 

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from abmonitor.document import INTERVAL, events, experiment
 from abmonitor.monitor import View
-from alerts.health import MISMATCH
+from abmonitor.plans import line
+from abmonitor.progress import progress_table
 
 
 STYLES = {
@@ -29,6 +30,9 @@ STYLES = {
 UNKNOWN = "\N{EN DASH}"
 ABREAST = 3
 """Variants side by side, so that 80 columns hold their numbers whole."""
+
+MOST_HINTS = 5
+"""More of them are read by nobody; the JSON document has all."""
 
 Rows = Mapping[str, Sequence[RenderableType]]
 """Title of a row, and one cell a variant."""
@@ -96,19 +100,28 @@ def variants_tables(found: dict[str, Any]) -> Iterator[Table]:
     return by_variant(list(found["variants"]), rows)
 
 
-def comparison_table(treatment: str, found: dict[str, Any]) -> Table:
-    """How a treatment stands against the control."""
+def comparison_rows(treatment: str, found: dict[str, Any]) -> dict[str, str]:
+    """How a treatment stands against the control, line by line."""
     facts = found["comparisons"][treatment]
     value = facts["net_business_value"]
     verdict = facts["recommendation"].replace("_", " ")
+    rows = {
+        "net business value": f"{_interval(value, '+.2f', ' %')}: {verdict}",
+        "difference of RAP": _interval(facts["rap_difference"], "+.3f"),
+        "split of the traffic": _split(facts["sample_ratio"]),
+    }
+    if facts["roi_range"]:
+        rows["profitability"] = facts["roi_range"]["sentence"]
+    return rows
+
+
+def rows_table(rows: Mapping[str, str]) -> Table:
+    """Titles, and what there is to say of each."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("net business value", f"{_interval(value, '+.2f', ' %')}: {verdict}")
-    table.add_row("difference of RAP", _interval(facts["rap_difference"], "+.3f"))
-    table.add_row("split of the traffic", _split(facts["srm_p_value"]))
-    if facts["roi_range"]:
-        table.add_row("profitability", facts["roi_range"]["sentence"])
+    for title, told in rows.items():
+        table.add_row(title, Text(told))
     return table
 
 
@@ -118,11 +131,18 @@ def _interval(found: dict[str, Any], form: str, unit: str = "") -> str:
     return f"{found['estimate']:{form}}{unit} [{found['lower']:{form}}, {found['upper']:{form}}]"
 
 
-def _split(p_value: float | None) -> str:
+def _split(found: dict[str, Any]) -> str:
+    p_value, limit, what = found["p_value"], found["limit"], found["counted"]
+    if found["mixed"]:
+        return f"{found['crossed']:,} units were seen in two variants"
+    if found["unitless"]:
+        return f"{UNKNOWN} ({found['unitless']:,} predictions came without unit_id)"
     if p_value is None:
         return f"{UNKNOWN} (nothing to compare)"
-    judged = "NOT as intended" if p_value < MISMATCH else "as intended"
-    return f"{judged} (p = {p_value:.3g})"
+    counts = " : ".join(f"{count:,}" for count in found["counts"].values())
+    if found["mismatched"] or p_value < limit:
+        return f"NOT as intended ({counts} {what}, p = {p_value:.2g}, limit {limit:.2g})"
+    return f"as intended ({counts} {what}, p = {p_value:.2g})"
 
 
 def decision_lines(found: dict[str, Any], newest: int = 10) -> Iterable[str]:
@@ -148,16 +168,34 @@ def _experiment(name: str, found: dict[str, Any]) -> Iterator[RenderableType]:
     yield Text.assemble((name, "bold"), ": ", state_text(found["state"]))
     yield Text()
     yield from variants_tables(found)
-    for treatment, facts in found["comparisons"].items():
+    for treatment in found["comparisons"]:
         yield Text()
-        level = f"{INTERVAL['level']:.0%}"
-        yield Text(f"{treatment} against {found['control']} (in brackets {level} intervals)")
-        yield comparison_table(treatment, found)
-        yield from (Text(f"because: {cause}") for cause in facts["causes"])
+        yield from _comparison(treatment, found)
     decisions = list(decision_lines(found))
     if decisions:
         yield Text("\ndecisions")
         yield from map(Text, decisions)
+    yield from _hints(found)
+
+
+def _hints(found: dict[str, Any]) -> Iterator[RenderableType]:
+    hints = found["hints"] or []
+    if hints:
+        yield Text()
+    yield from (Text(hint["sentence"], style="dim") for hint in hints[:MOST_HINTS])
+    if len(hints) > MOST_HINTS:
+        yield Text(f"and {len(hints) - MOST_HINTS} more hints (see --json)", style="dim")
+
+
+def _comparison(treatment: str, found: dict[str, Any]) -> Iterator[RenderableType]:
+    facts, level = found["comparisons"][treatment], f"{INTERVAL['level']:.0%}"
+    yield Text(f"{treatment} against {found['control']} (in brackets {level} confidence sequences)")
+    yield rows_table(comparison_rows(treatment, found))
+    progress = progress_table(facts["guardrails"])
+    if progress is not None:
+        yield Text()
+        yield progress
+    yield from (Text(f"because: {cause}") for cause in facts["causes"])
 
 
 def check_table(report: dict[str, Any]) -> RenderableType:
@@ -168,9 +206,10 @@ def check_table(report: dict[str, Any]) -> RenderableType:
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")
         for key, value in found.items():
-            if key != "warnings":
+            if key not in ("warnings", "plans"):
                 table.add_row(key.replace("_", " "), _needed(key, value))
         parts += [Text(f"{name}: settings are good", style="bold"), table]
+        parts += [Text(line(plan)) for plan in found["plans"]]
         parts += [Text(f"! {warning}", style="yellow") for warning in found["warnings"]]
     return Group(*parts)
 

@@ -26,10 +26,13 @@ class ViewCollector(Collector):
         view = self._view()
         found = view.experiments.values()
         shown = [
-            metrics.families.Shown(one.experiment, one.snapshot, one.comparisons) for one in found
+            metrics.families.Shown(one.experiment, one.snapshot, one.comparisons, one.drift)
+            for one in found
         ]
         judged = [
-            alerts.families.Judged(one.experiment.name, one.experiment.treatments, one.book)
+            alerts.families.Judged(
+                one.experiment.name, one.experiment.control, one.experiment.treatments, one.book
+            )
             for one in found
         ]
         return [

@@ -45,6 +45,7 @@ class Watch:
             {name: Dispatcher(actuator, time.monotonic) for name, actuator in actuators.items()},
             clock=lambda: int(time.time() * 1000),
             stale_after=STALE_AFTER,
+            hints=True,
         )
         self._every_s = every_s
         self._ticked: float | None = None

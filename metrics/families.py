@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from metrics.compare import QUANTILES as COMPARED_QUANTILES
-from metrics.compare import Comparison, confusion_of, metrics_of
+from metrics.compare import Comparison, confusion_of, estimate, metrics_of
+from metrics.drift import Drift
 from metrics.experiment import Experiment
+from metrics.ledger import Ledger
 from metrics.snapshot import Snapshot, VariantFacts
 
 
 QUANTILES = (0.5, 0.95, 0.99)
 _OF = ["experiment", "variant"]
-_MILLISECONDS = {"latency_mean_ms", *COMPARED_QUANTILES}
-"""Metrics that are exposed in seconds, as latencies of windows."""
+_ELSEWHERE = {"latency_mean_ms", *COMPARED_QUANTILES, "money_per_prediction"}
+"""Metrics that are no ratios: latencies of windows are exposed in seconds, and money as money."""
 _CONFUSION = {"tp": ("1", "1"), "fp": ("1", "0"), "tn": ("0", "0"), "fn": ("0", "1")}
 """Cells as label values: predicted, actual."""
 
@@ -30,6 +32,8 @@ class Shown:
     experiment: Experiment
     snapshot: Snapshot
     comparisons: Mapping[str, Comparison]
+    drift: Drift | None = None
+    """None where nobody looked for it."""
 
 
 def describe() -> list[Metric]:
@@ -78,6 +82,31 @@ class _Families:
         self.rap = gauge(
             "abmonitor_rap_ratio", "Relative achieved profit of mature cohorts.", labels=_OF
         )
+        self.money = gauge(
+            "abmonitor_money_per_prediction",
+            "Value less cost of a prediction of mature cohorts, capped, in the currency of the events.",
+            labels=_OF,
+        )
+        self.capped = counter(
+            "abmonitor_capped_predictions",
+            "Predictions whose label is final and whose value less cost was more than the cap.",
+            labels=_OF,
+        )
+        self.units = counter(
+            "abmonitor_units",
+            "Units of the sample by the variant that they were first seen in.",
+            labels=_OF,
+        )
+        self.crossed = counter(
+            "abmonitor_units_crossed",
+            "Units of the sample that were seen in this variant after another one.",
+            labels=_OF,
+        )
+        self.unitless = counter(
+            "abmonitor_unitless_predictions",
+            "Predictions without the unit that their experiment is randomised by.",
+            labels=_OF,
+        )
         self.latency = gauge(
             "abmonitor_latency_seconds",
             "Latency of predictions in a rolling window.",
@@ -98,14 +127,44 @@ class _Families:
             "Share of predictions that failed in a rolling window.",
             labels=[*_OF, "window"],
         )
+        self.slow = gauge(
+            "abmonitor_slow_ratio",
+            "Share of predictions slower than slo_ms in a rolling window.",
+            labels=[*_OF, "window"],
+        )
         self.value = gauge(
             "abmonitor_net_business_value_ratio",
-            "Net business value of a treatment against its control (0.01 is 1 %): estimate and interval.",
+            "Net business value of a treatment against its control (0.01 is 1 %): estimate, and bounds of"
+            " its 95 % confidence sequence, valid at every look.",
             labels=[*_OF, "metric"],
         )
         self.difference = gauge(
             "abmonitor_rap_difference_ratio",
-            "RAP of a treatment minus that of its control: estimate and interval.",
+            "RAP of a treatment minus that of its control: estimate, and bounds of its 95 % confidence"
+            " sequence, valid at every look.",
+            labels=[*_OF, "metric"],
+        )
+        self.stability = gauge(
+            "abmonitor_score_stability_index",
+            "Population stability index of a variant's scores, against those of its control or against its"
+            " own first ones (reference): a hint, without an error guarantee.",
+            labels=[*_OF, "reason"],
+        )
+        self.label_rate = gauge(
+            "abmonitor_label_ratio",
+            "Labels that came in an hour per prediction that arrived in it: a hint, without an error"
+            " guarantee.",
+            labels=_OF,
+        )
+        self.missing_labels = gauge(
+            "abmonitor_missing_label_ratio",
+            "Share of a day's predictions that never got a label: a hint, without an error guarantee.",
+            labels=_OF,
+        )
+        self.changed = gauge(
+            "abmonitor_cohort_change_standard_errors",
+            "Distance of the control's latest day from the same hours of its first one, in standard errors"
+            " of a cohort, where a change was noticed: a hint, without an error guarantee.",
             labels=[*_OF, "metric"],
         )
         self.watermark = gauge(
@@ -130,6 +189,8 @@ class _Families:
             self._variant([name, variant], facts, shown)
         for treatment, comparison in shown.comparisons.items():
             self._comparison([name, treatment], comparison)
+        if shown.drift is not None:
+            self._drift(shown.experiment, shown.drift)
         if snapshot.watermark is not None:
             self.watermark.add_metric([name], snapshot.watermark / 1000)
         if snapshot.matured is not None:
@@ -150,19 +211,40 @@ class _Families:
             self.matured.add_metric(where, getattr(confusion, cell).n)
         values = metrics_of(total, facts.mature, experiment)
         for metric, value in values.items():
-            if value is not None and metric not in _MILLISECONDS:
+            if value is not None and metric not in _ELSEWHERE:
                 self.metric.add_metric([*labels, metric], value)
         if values["rap"] is not None:
             self.rap.add_metric(labels, values["rap"])
+        self._declared(labels, facts, values, experiment)
         end = shown.snapshot.watermark
         for width in experiment.windows if end is not None else ():
-            self._window([*labels, str(width)], facts, end or 0, int(width))
+            ledger = facts.window(end or 0, int(width))
+            self._window([*labels, str(width)], ledger, experiment)
 
-    def _window(self, labels: list[str], facts: VariantFacts, end: int, width: int) -> None:
-        ledger = facts.window(end, width)
+    def _declared(
+        self,
+        labels: list[str],
+        facts: VariantFacts,
+        values: Mapping[str, float | None],
+        experiment: Experiment,
+    ) -> None:
+        """What only some experiments have."""
+        if experiment.money is not None:
+            self.capped.add_metric(labels, facts.mature.capped)
+            if values["money_per_prediction"] is not None:
+                self.money.add_metric(labels, values["money_per_prediction"])
+        if experiment.randomised_by == "unit":
+            self.units.add_metric(labels, facts.total.units)
+            self.crossed.add_metric(labels, facts.total.crossed)
+            self.unitless.add_metric(labels, facts.total.unitless)
+
+    def _window(self, labels: list[str], ledger: Ledger, experiment: Experiment) -> None:
         self.arrived.add_metric(labels, ledger.predictions)
         if ledger.error_rate is not None:
             self.window_errors.add_metric(labels, ledger.error_rate)
+        slow = estimate("slow_rate", ledger, experiment)
+        if slow is not None:
+            self.slow.add_metric(labels, slow.value)
         if ledger.moments.mean_ms is not None:
             self.mean_latency.add_metric(labels, ledger.moments.mean_ms / 1000)
         for quantile, value in zip(QUANTILES, ledger.latency.quantiles(*QUANTILES), strict=True):
@@ -178,3 +260,24 @@ class _Families:
                 value = getattr(found, metric)
                 if value is not None:
                     family.add_metric([*labels, metric], scale * value)
+
+    def _drift(self, experiment: Experiment, drift: Drift) -> None:
+        """The raw numbers behind hints."""
+        name = experiment.name
+        for reason, indices in (
+            ("control", drift.against_control),
+            ("reference", drift.against_reference),
+        ):
+            for variant, index in indices.items():
+                if index is not None:
+                    self.stability.add_metric([name, variant, reason], index.value)
+        for family, shares in (
+            (self.label_rate, drift.label_rate),
+            (self.missing_labels, drift.missing_labels),
+        ):
+            for variant, share in shares.items():
+                if share is not None:
+                    family.add_metric([name, variant], share.value)
+        for series, change in drift.changes.items():
+            if change is not None:
+                self.changed.add_metric([name, experiment.control, series], change.distance)

@@ -16,13 +16,15 @@ from abmonitor.demo.scene import HOST, Scene
 from abmonitor.demo.story import Story
 from abmonitor.document import experiment
 from abmonitor.monitor import View
+from abmonitor.progress import progress_table
 from abmonitor.summary import (
     UNKNOWN,
     Rows,
     by_variant,
-    comparison_table,
+    comparison_rows,
     moment,
     number,
+    rows_table,
     standing,
 )
 
@@ -32,7 +34,7 @@ TREND = 20
 """Points of a trend line; one is added each ten simulated minutes."""
 
 DECISIONS = 3
-"""The newest decisions are shown."""
+"""The newest decisions that have reasons are shown; of the others the state tells."""
 
 
 class Screen:
@@ -56,7 +58,7 @@ class Screen:
                 ProgressBar(total=len(scene.offers), completed=scene.served),
                 Text(),  # a bar does not end its line
                 *by_variant(variants, self._rows(scene, found)),
-                comparison_table(treatment, found),
+                *_verdict(treatment, found),
                 *_decisions(found),
             ),
             title=f"abmonitor demo · {scene.experiment}",
@@ -97,6 +99,17 @@ class Screen:
         }
 
 
+def _verdict(treatment: str, found: dict[str, Any]) -> Iterable[RenderableType]:
+    """How the treatment stands, and how far its guardrails are from a verdict."""
+    rows = comparison_rows(treatment, found)
+    yield rows_table(
+        {title: rows[title] for title in ("net business value", "split of the traffic")}
+    )
+    progress = progress_table(found["comparisons"][treatment]["guardrails"])
+    if progress is not None:
+        yield progress
+
+
 def _clock(scene: Scene) -> RenderableType:
     """When it is, and what the monitor is not told."""
     offer = scene.offers[max(0, scene.served - 1)]
@@ -105,8 +118,8 @@ def _clock(scene: Scene) -> RenderableType:
     if stopped is not None:
         secret = Text(f" all traffic to control since customer {stopped:,} ", style="on green")
     elif scene.served > scene.router.defect_at:
-        what = f" since customer {scene.router.defect_at:,} the treatment reads stale features"
-        secret = Text(f"{what} (nobody told the monitor) ", style="white on dark_red")
+        what = f"from {scene.router.defect_at:,} on the treatment reads stale features"
+        secret = Text(f" nobody told the monitor: {what} ", style="white on dark_red")
     head = (
         f"{moment(scene.now)[:-3]}  customer {scene.served:,} of {len(scene.offers):,}"
         f"  (really called on {offer.date})"
@@ -129,11 +142,11 @@ def spark(values: Iterable[float | None]) -> Text:
 def _decisions(found: dict[str, Any]) -> Iterable[Text]:
     if not found["decisions"]:
         yield Text("no decisions yet", style="dim")
-    for decision in found["decisions"][-DECISIONS:]:
+    told = [decision for decision in found["decisions"] if decision["reasons"]]
+    for decision in told[-DECISIONS:]:
         what = f"{moment(decision['at'])[11:16]}  {decision['action'].replace('_', ' ')}"
-        reasons = "; ".join(decision["reasons"])
         style = "bold red" if decision["action"] == "rollback" else ""
-        yield Text(f"{what}: {reasons}" if reasons else what, style=style)
+        yield Text(f"{what}: {'; '.join(decision['reasons'])}", style=style)
 
 
 def ending(story: Story) -> RenderableType:
@@ -149,6 +162,11 @@ def ending(story: Story) -> RenderableType:
             f"It was rolled back {took:,} customers later, at {story.rolled_back_at:,}, {seen}:"
         )
         lines += [f"  {reason}" for reason in story.reasons]
+        if story.false_alarms is not None:
+            lines.append(
+                "That holds however often one looks: of treatments that are no worse than tolerated,"
+                f" at most {story.false_alarms:.0%} are ever rolled back."
+            )
         lines.append(
             f"Until then it decided {story.bad_predictions:,} times, which cost"
             f" {story.lost:,.0f} € against the control. Left alone, it would have cost"

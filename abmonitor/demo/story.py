@@ -10,6 +10,7 @@ from typing import Any
 from abmonitor.demo.offers import Decision, Offer
 from abmonitor.demo.router import Router
 from abmonitor.monitor import ExperimentView
+from alerts.book import Decision as Rollback
 from metrics.experiment import Profitability
 
 
@@ -28,6 +29,9 @@ class Story:
     would_have_been_lost: float
     verified: bool | None
     reasons: tuple[str, ...]
+    false_alarms: float | None = None
+    """At most this share of treatments whose harm is tolerated is ever rolled back by evidence such as
+    this; None where a threshold was breached, of which nobody knows."""
 
     def document(self) -> dict[str, Any]:
         """For `--json`."""
@@ -41,6 +45,7 @@ class Story:
             "saved": round(self.would_have_been_lost - self.lost, 2),
             "verified": self.verified,
             "reasons": list(self.reasons),
+            "false_alarms": self.false_alarms,
         }
 
 
@@ -72,4 +77,11 @@ def tell(
         sum(losses),
         standing.verified if standing else None,
         rollbacks[-1].reasons if rollbacks else (),
+        view.experiment.testing.alpha if rollbacks and _proven(rollbacks[-1]) else None,
     )
+
+
+def _proven(rollback: Rollback) -> bool:
+    """Whether every reason of a rollback is that of a sequential guardrail."""
+    proofs = {found.reason for found in rollback.judgements.values() if found.evidence is not None}
+    return proofs.issuperset(rollback.reasons)

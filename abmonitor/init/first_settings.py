@@ -117,11 +117,11 @@ def _guardrails(*, seen: bool, latency: bool) -> Iterator[str]:
     yield from _todo(
         "how much worse than the control a treatment may be, before it is rolled back", "    "
     )
-    yield "    - {metric: error_rate, window: 5m, margin: 0.02}"
+    yield "    - {metric: error_rate, test: sequential, relative_margin: 0.5}"
     if latency:
         yield "    - {metric: latency_p99_ms, window: 5m, relative_margin: 0.5}"
     if not seen:
-        yield "    # - {metric: profit_per_prediction, window: 2h, margin: 0.2}  # needs profitability"
+        yield "    # - {metric: rap, test: sequential, margin: 0.05}  # needs profitability"
     yield "  on_breach: {action: log}  # TODO: {action: webhook, url: {env: ROLLBACK_URL}} to act"
 
 

@@ -7,6 +7,7 @@ from abmonitor.live.findings import Finding
 from abmonitor.live.join import join_findings
 from abmonitor.live.store import store_findings
 from abmonitor.live.topics import topic_findings
+from abmonitor.live.units import unit_findings
 from abmonitor.operate.sample import RECORDS, KafkaUnavailableError, TopicSample, sampled
 from abmonitor.secret import SecretError
 from abmonitor.settings import Settings
@@ -31,6 +32,7 @@ def live_findings(
         ]
         yield from event_findings(reads, settings)
         yield from join_findings(reads, settings)
+        yield from unit_findings(reads, settings)
     yield from store_findings(settings, reads, environ)
 
 

@@ -176,7 +176,7 @@ def test_printed_settings_hold_for_names_that_look_like_something_else(
 
 def test_printed_settings_of_the_example_watch_errors_latency_and_profit() -> None:
     text = simulation.settings_for(simulation.EXAMPLE)
-    metrics = ("error_rate", "latency_p95_ms", "profit_per_prediction")
+    metrics = ("error_rate", "latency_p95_ms", "rap")
     assert all(f"metric: {metric}" in text for metric in metrics)
 
 

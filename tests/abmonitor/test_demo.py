@@ -3,8 +3,9 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from importlib.resources import files
 from typing import Any
@@ -113,7 +114,12 @@ def test_the_broken_treatment_is_rolled_back_and_the_effect_is_seen(played: Play
     standing = shown.book.standings["boosted-v2"]
     assert (standing.state, standing.verified) == (State.ROLLED_BACK, True)
     assert [each.action for each in shown.decisions] == ["rollback", "accepted", "rolled_back"]
-    assert shown.decisions[0].reasons[0].startswith("profit_per_prediction")
+    (reason,) = shown.decisions[0].reasons
+    assert reason.startswith("rap -")
+    weighed = shown.decisions[0].judgements["rap:sequential"].evidence
+    assert weighed is not None
+    assert weighed.harm is not None
+    assert weighed.harm >= weighed.harm_needed
 
 
 def test_the_defect_begins_at_its_customer_and_not_before(played: Played) -> None:
@@ -197,7 +203,7 @@ def test_the_screen_is_readable_whatever_its_width(played: Played, width: int) -
         assert "…" not in frame[width]
         assert all(len(line) == width for line in lines)
         assert len(lines) <= 24
-        for title in ("predictions", "RAP over time", "latency p50/p95/p99, ms", "state"):
+        for title in ("RAP over time", "latency p50/p95/p99, ms", "state", "100 % decides"):
             assert sum(title in line for line in lines) == 1
         assert any("rule-v1" in line and "boosted-v2" in line for line in lines)
 
@@ -206,10 +212,26 @@ def test_the_screen_tells_the_story(played: Played) -> None:
     first, last = played.frames[0][80], played.frames[-1][80]
     assert "both models work as they should" in first
     assert "no decisions yet" in first
+    assert re.search(r"│ rap +inconclusive +not looked at yet +│", first)
+    few = "positives (effective) in the smaller variant"
+    assert any(few in frame[80] for frame in played.frames)
     assert any("the treatment reads stale features" in frame[80] for frame in played.frames)
     assert "all traffic to control since customer" in last
-    assert "rollback: profit_per_prediction" in last
+    assert "rollback: rap -" in last
     assert "rolled back: the treatment's traffic is gone" in last
+
+
+def test_the_evidence_against_the_broken_treatment_grows_until_it_decides(played: Played) -> None:
+    told = [re.search(r"rap +(\w+) +[▮▯]{5} (\w+) (\d+) %", frame[80]) for frame in played.frames]
+    seen = [(found[1], found[2], int(found[3])) for found in told if found]
+    assert ("inconclusive", "rollback", 0) in seen
+    assert any(phase == "inconclusive" and 0 < share < 100 for phase, _, share in seen)
+    phase, verdict, share = seen[-1]
+    assert (phase, verdict) == ("fail", "rollback")
+    assert share >= 100
+    assert all(
+        (share >= 100) == (phase == "fail") for phase, way, share in seen if way == "rollback"
+    )
 
 
 def test_the_ending_is_told_in_plain_words(played: Played) -> None:
@@ -220,6 +242,9 @@ def test_the_ending_is_told_in_plain_words(played: Played) -> None:
     assert "broke at customer 3,000." in text
     assert f"at {story.rolled_back_at:,}, and the monitor saw the traffic go:" in text
     assert f"decided {story.bad_predictions:,} times, which cost {story.lost:,.0f} €" in text
+    assert all(reason in text for reason in story.reasons)
+    assert story.false_alarms == shown.experiment.testing.alpha == 0.05
+    assert "no worse than tolerated, at most 5% are ever rolled back" in text
     assert "UCI Bank Marketing" in text
 
 
@@ -259,6 +284,22 @@ def test_a_story_needs_money(played: Played) -> None:
     shown = played.view.experiments[played.scene.experiment]
     with pytest.raises(ValueError, match="unit_revenue and unit_cost"):
         tell([], router(), shown, Profitability(q=3))
+
+
+def test_of_a_rollback_for_something_else_than_evidence_no_rate_of_false_alarms_is_told(
+    played: Played,
+) -> None:
+    playing = played.scene
+    shown = played.view.experiments[playing.experiment]
+    silent = ("boosted-v2 had no predictions for 15m while control flowed",)
+    rollback, *others = shown.decisions
+    for reasons in (silent, rollback.reasons + silent):
+        changed = (msgspec.structs.replace(rollback, reasons=reasons), *others)
+        view = replace(shown, decisions=changed)
+        story = tell(playing.offers, playing.router, view, playing.economics)
+        assert story.reasons == reasons
+        assert story.false_alarms is story.document()["false_alarms"] is None
+        assert "ever rolled back" not in text_of(ending(story))
 
 
 def test_an_ending_takes_reasons_as_they_are() -> None:

@@ -444,6 +444,46 @@ def configured(server: RedisServer, **options: str) -> dict[str, str]:
     return {"ABMONITOR_REDIS": server.url}
 
 
+# --- units ------------------------------------------------------------------------------------------
+
+
+BY_UNIT = "    randomised_by: unit\n"
+
+
+def test_units_that_are_the_key_are_well(place: Place, send: Send, look: Look) -> None:
+    place.make()
+    units = [f"u{n // 4}" for n in range(RECORDS)]
+    send(place.asked, [(u, prediction(n - n % 4, unit_id=u)) for n, u in enumerate(units)])
+    send(place.answered, outcomes())
+    found = look(place.both, place.dead, more=BY_UNIT)
+    assert of(found, "unit_key").level == "ok"
+    assert not [each for each in found if each.check in ("unit_id", "unit_variant")]
+
+
+def test_units_in_several_partitions_and_variants_and_missing_ones_are_told(
+    place: Place, send: Send, look: Look
+) -> None:
+    place.make()
+    named = [(f"p{n}", prediction(n, unit_id=f"u{n % 3}")) for n in range(RECORDS)]
+    send(place.asked, [*named, ("q", prediction(RECORDS))])
+    send(place.answered, outcomes())
+    found = look(place.both, place.dead, more=BY_UNIT)
+    assert of(found, "unit_id").level == "error"
+    assert f"1 of {RECORDS + 1}" in of(found, "unit_id").message
+    for check in ("unit_key", "unit_variant"):
+        assert of(found, check).level == "warning"
+        assert "3 of 3 (100.0 %)" in of(found, check).message
+
+
+def test_units_do_not_matter_where_requests_are_randomised(
+    place: Place, send: Send, look: Look
+) -> None:
+    place.make()
+    send(place.asked, predictions())
+    send(place.answered, outcomes())
+    assert not [each for each in look(place.both, place.dead) if each.check.startswith("unit")]
+
+
 def test_a_redis_that_throws_keys_away_is_an_error(
     place: Place, look: Look, own_redis: RedisServer
 ) -> None:

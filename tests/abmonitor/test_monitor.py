@@ -9,6 +9,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from support.panes import EXPERIMENT, START, World, pane, steady
 
+import abmonitor.hinting
 from abmonitor.monitor import MAX_CONFLICTS, Monitor, View
 from abmonitor.settings import Brake, ExperimentSettings, OnBreach, Settings
 from alerts.book import Book, Decision
@@ -741,3 +742,78 @@ async def test_without_any_data_there_is_nothing_to_say(store: Store) -> None:
     view = await pass_time(monitor(store, site, stale_after=MINUTE), site, BAD, 5 * MINUTE)
     assert view.experiments["offers"].book.worst(["new"]) in {State.COLLECTING, State.HOLD}
     assert site.received == []
+
+
+# --- hints ------------------------------------------------------------------------------------------
+
+
+def unlabelled() -> Site:
+    """A site whose treatment gets no labels, and nothing else is wrong with it."""
+    world = steady(END)
+    world.arrive("new", START, END, pane(10, latency_ms=20))
+    return Site(world)
+
+
+async def test_hints_come_with_ticks_where_they_are_wanted_and_decide_nothing(
+    embedded_store: Store,
+) -> None:
+    site = unlabelled()
+    plain = await pass_time(monitor(embedded_store, site), site, END - HOUR // 2)
+    assert plain.experiments["offers"].hints is None
+    assert plain.experiments["offers"].drift is None
+    decided = await actions(embedded_store)
+    hinting = monitor(embedded_store, site, hints=True)
+    shown = (await hinting.tick()).experiments["offers"]
+    assert shown.hints is not None
+    assert shown.drift is not None
+    assert [(hint.kind, hint.variant) for hint in shown.hints] == [("label_rate", "new")]
+    again = (await hinting.tick()).experiments["offers"]
+    assert again.hinted is shown.hinted, "they were kept"
+    assert await actions(embedded_store) == decided
+
+
+async def test_hints_can_be_added_once_at_the_end_for_all_experiments(
+    embedded_store: Store,
+) -> None:
+    site, both = unlabelled(), settings(declared("a"), declared("b"))
+    made = monitor(embedded_store, site, both, observes_traffic=False)
+    assert (await made.add_hints()).experiments == {}
+    before = await pass_time(made, site, END - HOUR // 2)
+    view = await made.add_hints()
+    assert made.view is view
+    for name, shown in view.experiments.items():
+        assert before.experiments[name].hints is None
+        assert [hint.kind for hint in shown.hints or ()] == ["label_rate"]
+        assert shown.comparisons == before.experiments[name].comparisons
+    assert (view.fleet, view.as_of) == (before.fleet, before.as_of)
+
+
+async def test_hints_that_fail_stop_no_tick_and_no_rollback(
+    embedded_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def broken(*given: object) -> None:
+        tried.append(given)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(abmonitor.hinting, "drift", broken)
+    site = failing()
+    made = monitor(embedded_store, site, hints=True)
+    view = await pass_time(made, site, BAD + 10 * MINUTE)
+    assert tried
+    assert await actions(embedded_store) == GOOD_END
+    assert view.experiments["offers"].hints is None
+    assert view.as_of == site.now
+
+
+async def test_a_treatment_that_was_rolled_back_gets_no_hints(embedded_store: Store) -> None:
+    site = failing()
+    made = monitor(embedded_store, site, hints=True)
+    before = await pass_time(made, site, BAD)
+    after = await pass_time(made, site, BAD + 10 * MINUTE)
+    looked_at = [
+        view.experiments["offers"].drift.against_control.keys()  # type: ignore[union-attr]
+        for view in (before, after)
+    ]
+    assert looked_at == [{"new"}, set()]

@@ -279,6 +279,166 @@ def test_a_bad_file_is_told_once_where_it_is_bad(
     assert "hush" not in found
 
 
+RAMP = """\
+    ramp:
+      - {at: 2026-01-02T00:00:00Z, variants: {old: 9, new: 1}}
+      - {at: 2026-01-03T00:00:00Z, variants: {old: 1, new: 1}}
+"""
+RAP = "[{metric: rap, test: sequential}]"
+
+
+@pytest.mark.parametrize(
+    ("different", "more", "expected"),
+    [
+        ({}, "testing: {alpha: 0}", "10:22: experiments[0].testing.alpha: expected a number > 0"),
+        ({}, "testing: {alpha: 1}", "10:22: experiments[0].testing.alpha: expected a number < 1"),
+        ({}, "testing: {alpha_pass: 1.5}", "10:27: experiments[0].testing.alpha_pass: expected a"),
+        ({}, "testing: {planned: 0}", "10:24: experiments[0].testing.planned: expected a number"),
+        (
+            {"guardrails": RAP},
+            "testing: {blind_budget: 0}",
+            "10:29: experiments[0].testing.blind_budget: expected a whole number >= 1",
+        ),
+        (
+            {"guardrails": "[{metric: error_rate, test: sequential}]"},
+            "testing: {blind_budget: 9}",
+            "10:29: experiments[0].testing.blind_budget: expected a sequential guardrail on labels",
+        ),
+        (
+            {"guardrails": "[{metric: precision, window: 1h, min: 0}]"},
+            "testing: {blind_budget: 9}",
+            "10:29: experiments[0].testing.blind_budget: expected a sequential guardrail on labels",
+        ),
+        ({}, "slo_ms: 0", "10:13: experiments[0].slo_ms: expected a number > 0"),
+        ({}, "money: {}", "10:12: experiments[0].money: 'cap' is missing"),
+        ({}, "money: {cap: 0}", "10:18: experiments[0].money.cap: expected a number > 0"),
+        (
+            {"guardrails": "[{metric: slow_rate, window: 1m, max: 1}]"},
+            "",
+            "8:27: experiments[0].guardrails[0].metric: slow_rate needs `slo_ms`",
+        ),
+        (
+            {"guardrails": "[{metric: money_per_prediction, test: sequential}]"},
+            "",
+            "8:27: experiments[0].guardrails[0].metric: money_per_prediction needs `money`",
+        ),
+        (
+            {"guardrails": "[{metric: latency_p99_ms, test: sequential}]"},
+            "",
+            "8:49: experiments[0].guardrails[0].test: there is no sequential test of latency_p99_ms",
+        ),
+        (
+            {"guardrails": "[{metric: rap, test: sequential, window: 1h}]"},
+            "",
+            "8:58: experiments[0].guardrails[0].window: a sequential test sees everything since",
+        ),
+        (
+            {"guardrails": "[{metric: rap, test: sequential, relative_margin: 0.1}]"},
+            "",
+            "8:67: experiments[0].guardrails[0].relative_margin: rap may be 0 or below",
+        ),
+        (
+            {"guardrails": "[{metric: rap, test: sequential, warm_up: 1m}]"},
+            "",
+            "8:59: experiments[0].guardrails[0].warm_up: rap is judged by cohorts",
+        ),
+        (
+            {"guardrails": "[{metric: rap, test: sequential, weight: 0}]"},
+            "",
+            "8:58: experiments[0].guardrails[0].weight: expected a number >= 0.001",
+        ),
+        (
+            {"guardrails": "[{metric: selection_rate, test: sequential, margin: 0.1}]"},
+            "randomised_by: unit",
+            "8:49: experiments[0].guardrails[0].test: the sequential test of selection_rate takes",
+        ),
+    ],
+)
+def test_what_sequential_guardrails_cannot_do_is_told_once_where_it_stands(
+    write: Write, different: dict[str, str], more: str, expected: str
+) -> None:
+    (found,) = mistakes(write(experiment(**different) + f"    {more}\n"))
+    assert found.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("2026-01-03", "2026-01-02", "12:14: experiments[0].ramp[1].at: expected a time after the"),
+        ("2026-01-03", "2026-01-01", "12:14: experiments[0].ramp[1].at: expected a time after the"),
+        ("00Z, variants: {old: 9", "00, variants: {old: 9", "11:14: experiments[0].ramp[0].at: "),
+        ("new: 1}}", "newer: 1}}", "11:62: experiments[0].ramp[0].variants.newer: 'newer' is not"),
+        (
+            "{old: 9, new: 1}",
+            "{new: 1}",
+            "11:46: experiments[0].ramp[0].variants: expected a share",
+        ),
+        ("old: 9", "old: 0", "11:46: experiments[0].ramp[0].variants: expected a share of the"),
+        ("old: 9", "old: -1", "11:52: experiments[0].ramp[0].variants.old: expected a number >= 0"),
+    ],
+)
+def test_a_bad_ramp_is_told_once_where_it_is_bad(
+    write: Write, old: str, new: str, expected: str
+) -> None:
+    assert load(write(experiment() + RAMP)).experiments[0].ramp
+    (found,) = mistakes(write(experiment() + RAMP.replace(old, new, 1)))
+    assert found.startswith(expected)
+
+
+def test_a_ramp_is_read_with_its_times(write: Write) -> None:
+    (found,) = load(write(experiment() + RAMP)).experiments
+    assert [str(step.at) for step in found.ramp] == ["2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"]
+    assert found.split_at(found.ramp[0].at) == {"old": 9, "new": 1}
+    assert found.split_at(found.ramp[1].at) == {"old": 1, "new": 1}
+
+
+# --- what begins a new epoch ------------------------------------------------------------------------
+
+
+def fingerprint(write: Write, *more: str, **different: str) -> str:
+    text = experiment(**different) + "".join(f"    {line}\n" for line in more)
+    (found,) = load(write(text)).experiments
+    return found.fingerprint
+
+
+def test_another_split_and_what_is_only_shown_or_planned_begin_no_epoch(write: Write) -> None:
+    before = fingerprint(write)
+    assert fingerprint(write) == before
+    assert fingerprint(write, variants="{old: 9, new: 1}") == before
+    assert fingerprint(write, variants="{new: 1, old: 1}") == before
+    assert fingerprint(write, "testing: {max_duration: 7d}") == before
+    assert fingerprint(write, RAMP.strip()) == before
+    assert fingerprint(write, windows="[1m, 1h]") == before
+    assert fingerprint(write, "predictions_per_second: 7") == before
+    assert fingerprint(write, "expected: {positive_rate: 0.1}") == before
+
+
+def test_anything_that_is_tested_begins_a_new_epoch(write: Write) -> None:
+    rap = "[{metric: rap, test: sequential, margin: 0.1}]"
+    changed = [
+        fingerprint(write),
+        fingerprint(write, variants="{old: 1, new: 1, newer: 1}"),
+        fingerprint(write, control="new"),
+        fingerprint(write, profitability="{q: 3}"),
+        fingerprint(write, labels="{horizon: 2h}"),
+        fingerprint(write, labels="{horizon: 1h, cohort: 1h}"),
+        fingerprint(write, labels="{horizon: 1h, when_missing: exclude}"),
+        fingerprint(write, guardrails=rap),
+        fingerprint(write, guardrails=rap.replace("0.1", "0.2")),
+        fingerprint(write, guardrails=rap.replace("0.1", "0.1, weight: 2")),
+        fingerprint(write, guardrails=rap.replace("0.1", "0.1, detect: 0.2")),
+        fingerprint(write, "testing: {alpha: 0.01}"),
+        fingerprint(write, "testing: {alpha_pass: 0.01}"),
+        fingerprint(write, "testing: {planned: 7}"),
+        fingerprint(write, "testing: {min_duration: 1h}"),
+        fingerprint(write, "randomised_by: unit"),
+        fingerprint(write, "unit_share: 0.5"),
+        fingerprint(write, "slo_ms: 100"),
+        fingerprint(write, "money: {cap: 10}"),
+    ]
+    assert len(set(changed)) == len(changed)
+
+
 def test_a_name_given_twice_is_a_mistake(write: Write) -> None:
     twice = experiment() + experiment().removeprefix("experiments:\n")
     path = write(twice)

@@ -17,11 +17,13 @@ from support.eventfiles import (
     written,
 )
 from support.failing import HookedStore, KillAt, KilledError, nothing
+from support.feed import Found, found
 
 import stream.files
 from abmonitor.document import document
 from abmonitor.replay import replay
 from abmonitor.settings import Settings, load
+from metrics.layout import Kind
 from stream.files import Input
 from stream.store import Store
 
@@ -86,6 +88,123 @@ async def test_a_file_read_with_random_cuts_and_crashes_gives_the_same_document(
     assert [(d["action"], d["at"], d["reasons"]) for d in decided[0]] == [
         (d["action"], d["at"], d["reasons"]) for d in decided[1]
     ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_units_and_money_are_the_same_after_random_cuts_and_crashes(
+    tmp_path: Path, real_store: HookedStore, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    (tmp_path / "settings.yaml").write_text(BY_UNIT)
+    declared, rnd, crashes = load(tmp_path / "settings.yaml"), random.Random(seed), 0
+    path = written(tmp_path / "events.ndjson", with_units_and_money(log(seed), seed))
+    embedded = Store.embedded()
+    await told(declared, path, embedded)
+    expected = packed(await found(embedded))
+    await embedded.close()
+    for life in range(25):
+        monkeypatch.setattr(stream.files, "BATCH_RECORDS", rnd.choice((60, 150, 400)))
+        real_store.calm()
+        if life < 24:  # the last one lives
+            kill = KillAt(rnd.randrange(40))
+            real_store.before, real_store.after = rnd.choice(((kill, nothing), (nothing, kill)))
+        try:
+            await told(declared, path, real_store)
+        except KilledError:
+            crashes += 1
+    assert crashes > 8
+    state = await found(real_store)
+    assert packed(state) == expected
+    totals = state.of(Kind.TOTAL).values()
+    assert all(ledger.units and ledger.crossed and ledger.unitless for ledger in totals)
+    assert all(0 < ledger.failing < ledger.errors for ledger in totals)
+    assert any(ledger.money and ledger.buckets.any() for ledger in state.of(Kind.MATURE).values())
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_sequential_decisions_and_their_evidence_are_the_same_after_random_cuts_and_crashes(
+    tmp_path: Path, real_store: HookedStore, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    (tmp_path / "settings.yaml").write_text(SEQUENTIAL)
+    declared, rnd, crashes = load(tmp_path / "settings.yaml"), random.Random(seed), 0
+    path = written(tmp_path / "events.ndjson", with_a_bad_treatment(log(seed)))
+    embedded = Store.embedded()
+    expected = (await told(declared, path, embedded))["experiments"]["offers"]
+    await embedded.close()
+    for life in range(15):
+        monkeypatch.setattr(stream.files, "BATCH_RECORDS", rnd.choice((60, 150, 400)))
+        real_store.calm()
+        if life < 14:  # the last one lives
+            kill = KillAt(rnd.randrange(60))
+            real_store.before, real_store.after = rnd.choice(((kill, nothing), (nothing, kill)))
+        try:
+            found = (await told(declared, path, real_store))["experiments"]["offers"]
+        except KilledError:
+            crashes += 1
+    assert crashes > 5
+    rollbacks = [d for d in expected["decisions"] if d["action"] == "rollback"]
+    assert [d["reasons"][0].split(" ")[0] for d in rollbacks] == ["rap"]
+    for mine, reference in zip(found["decisions"], expected["decisions"], strict=True):
+        assert mine == reference | {"id": mine["id"]}
+    guardrails = [each["comparisons"]["new"]["guardrails"] for each in (found, expected)]
+    assert guardrails[0] == guardrails[1]
+    assert guardrails[0]["rap:sequential"]["phase"] == "fail"
+    assert guardrails[0]["rap:sequential:5m"]["evidence"]["harm"] is not None
+
+
+SEQUENTIAL = """\
+experiments:
+  - name: offers
+    control: old
+    variants: {old: 0.5, new: 0.5}
+    labels: {observed: all, horizon: 10m, grace: 5m, cohort: 1m, landmarks: [5m]}
+    profitability: {unit_revenue: 60, unit_cost: 20}
+    guardrails:
+      - {metric: rap, test: sequential, margin: 0.05, detect: 0.3}
+      - {metric: rap, test: sequential, margin: 0.05, detect: 0.3, landmark: 5m}
+      - {metric: error_rate, test: sequential, relative_margin: 0.5}
+      - {metric: selection_rate, test: sequential, margin: 0.9}
+"""
+
+
+def with_a_bad_treatment(events: list[Event]) -> list[Event]:
+    """The same events, but that `new` decides the wrong way round after a third of the time."""
+    begins = events[0]["time"] + (events[-1]["time"] - events[0]["time"]) / 3
+    return [
+        event | {"predicted": not event["predicted"]}
+        if event.get("variant") == "new" and event["time"] > begins
+        else event
+        for event in events
+    ]
+
+
+BY_UNIT = SETTINGS.replace(
+    "    guardrails:", "    randomised_by: unit\n    money: {cap: 50}\n    guardrails:"
+)
+
+
+def with_units_and_money(events: list[Event], seed: int) -> list[Event]:
+    """The same events with units, of which few cross over and one fails in storms, costs and values."""
+    rnd, made = random.Random(seed), []
+    for event in events:
+        if event["type"] == "outcome":
+            made.append(event | {"value": rnd.choice((0, 12.5, 70))})
+            continue
+        unit = rnd.randrange(150)
+        extra: Event = {"cost": 0.25} if rnd.random() < 0.95 else {}
+        if rnd.random() < 0.95:
+            extra |= {"unit_id": f"u{unit}"}
+        if rnd.random() < 0.9:
+            extra |= {"variant": ("old", "new")[unit % 2]}
+        if rnd.random() < 0.1:
+            extra |= {"unit_id": f"broken-{unit % 2}", "error": True}
+        made.append(event | extra)
+    return made
+
+
+def packed(state: Found) -> dict[str, bytes]:
+    """All ledgers but fine panes: how soon old ones are deleted goes by batches."""
+    ledgers = state.ledgers.items()
+    return {str(name): ledger.pack() for name, ledger in ledgers if name.kind is not Kind.FINE}
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -8,12 +8,15 @@ from support.views import settings_of, view_of
 
 from abmonitor.monitor import View
 from abmonitor.settings import Settings
+from metrics.changes import Change
 from metrics.compare import confusion_of, metrics_of
+from metrics.drift import Drift, Share
 from metrics.families import Shown, describe, families
 from metrics.snapshot import Snapshot, VariantFacts
+from metrics.stability import Psi
 
 
-LABELS = {"experiment", "variant", "window", "metric", "quantile", "predicted", "actual"}
+LABELS = {"experiment", "variant", "window", "metric", "quantile", "predicted", "actual", "reason"}
 Series = dict[tuple[str, ...], float]
 
 
@@ -61,7 +64,10 @@ def test_counters_are_the_totals_and_gauges_the_metrics(view: View) -> None:
         values = metrics_of(total, facts.mature, shown.experiment)
         ratios = series(found["abmonitor_metric_ratio"])
         assert {metric for variant, metric in ratios if variant == name} == {
-            metric for metric in values if not metric.startswith("latency")
+            metric
+            for metric in values
+            if not metric.startswith("latency")
+            and metric not in {"slow_rate", "money_per_prediction"}
         }
         assert all(ratios[name, metric] == values[metric] for _, metric in ratios)
         assert series(found["abmonitor_rap_ratio"])[name,] == values["rap"]
@@ -164,6 +170,78 @@ def test_where_only_acted_predictions_get_labels_the_others_have_no_cells() -> N
     cells = {labels[1:] for labels in series(found["abmonitor_matured_predictions"])}
     assert cells == {("1", "1"), ("1", "0")}
     assert not found["abmonitor_rap_ratio"].samples
+
+
+def test_money_slowness_and_units_are_told_where_they_are_declared() -> None:
+    declared = "    randomised_by: unit\n    money: {cap: 50}\n    slo_ms: 30\n    windows: [10m]\n    labels:"
+    settings = settings_of(SETTINGS.replace("    labels:", declared))
+    events = [dict(event) for event in traffic(1_200)]
+    for number, event in enumerate(events):
+        if event["type"] == "outcome":
+            event["value"] = 70 if number % 2 else 10
+        else:
+            event["cost"] = 1
+            if number % 5:
+                event["unit_id"] = str(number % 97)
+    view = view_of(events, settings, complete=True)
+    found, shown = exposed(view), view.experiments["offers"]
+    for name, facts in shown.snapshot.variants.items():
+        values = metrics_of(facts.total, facts.mature, shown.experiment)
+        money = series(found["abmonitor_money_per_prediction"])[name,]
+        assert money == values["money_per_prediction"]
+        assert 9 < money < 50
+        capped = series(found["abmonitor_capped_predictions"])[name,]
+        assert 0 < capped == facts.mature.capped < facts.mature.predictions
+        assert series(found["abmonitor_units"])[name,] == facts.total.units > 30
+        assert series(found["abmonitor_units_crossed"])[name,] == facts.total.crossed > 30
+        assert series(found["abmonitor_unitless_predictions"])[name,] == facts.total.unitless > 50
+        ratios = series(found["abmonitor_metric_ratio"])
+        assert ratios[name, "slow_rate"] == values["slow_rate"]
+        assert (name, "money_per_prediction") not in ratios
+    slow = series(found["abmonitor_slow_ratio"])
+    assert slow.keys() <= {("old", "10m"), ("new", "10m")}
+
+
+def test_slowness_of_a_window_is_the_share_above_the_declared_time() -> None:
+    events = [event for event in traffic(400) if event["type"] == "prediction"]
+    for number, event in enumerate(events):
+        event["latency_ms"] = 500.0 if number % 4 == 0 else 5.0
+    settings = settings_of(SETTINGS.replace("    labels:", "    slo_ms: 100\n    labels:"))
+    view = view_of(events, settings)
+    slow = series(exposed(view)["abmonitor_slow_ratio"])
+    for name, facts in view.experiments["offers"].snapshot.variants.items():
+        end = view.experiments["offers"].snapshot.watermark or 0
+        ledger = facts.window(end, HOUR)
+        assert slow[name, "1h"] == ledger.latency.above(100) / ledger.predictions
+        assert 0.15 < slow[name, "1h"] < 0.35
+
+
+HINTS = ("score_stability_index", "label_ratio", "missing_label_ratio")
+DRIFT = Drift(
+    against_control={"new": Psi(0.3, 0.1, HOUR)},
+    against_reference={"old": Psi(0.2, 0.1, HOUR), "new": None},
+    label_rate={"old": Share(1, 4), "new": None},
+    steady=frozenset(),
+    missing_labels={"old": None, "new": Share(1, 8)},
+    changes={"positive_rate": Change(HOUR, -0.1, 2.5), "mean_score": None},
+)
+
+
+def test_the_numbers_behind_hints_are_told_where_they_are_known(view: View) -> None:
+    (shown,) = shown_in(view)
+    assert shown.drift is None
+    made = families([Shown(shown.experiment, shown.snapshot, shown.comparisons, DRIFT)])
+    found = {family.name.removeprefix("abmonitor_"): family for family in made}
+    assert [series(found[name]) for name in HINTS] == [
+        {("new", "control"): 0.3, ("old", "reference"): 0.2},
+        {("old",): 0.25},
+        {("new",): 0.125},
+    ]
+    changed = found["cohort_change_standard_errors"]
+    assert series(changed) == {("old", "positive_rate"): 2.5}
+    for family in (changed, *map(found.__getitem__, HINTS)):
+        assert "a hint, without an error guarantee" in family.documentation
+        assert not exposed(view)[family.name].samples
 
 
 def test_an_experiment_that_is_no_longer_shown_has_no_series(view: View) -> None:
