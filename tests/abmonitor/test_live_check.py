@@ -475,13 +475,27 @@ def test_units_in_several_partitions_and_variants_and_missing_ones_are_told(
         assert "3 of 3 (100.0 %)" in of(found, check).message
 
 
-def test_units_do_not_matter_where_requests_are_randomised(
+def test_units_that_never_change_the_variant_though_requests_are_randomised_are_told(
     place: Place, send: Send, look: Look
 ) -> None:
     place.make()
-    send(place.asked, predictions())
+    faithful = [f"u{n % (RECORDS // 2)}" for n in range(RECORDS)]
+    send(place.asked, [(f"p{n}", prediction(n, unit_id=u)) for n, u in enumerate(faithful)])
     send(place.answered, outcomes())
-    assert not [each for each in look(place.both, place.dead) if each.check.startswith("unit")]
+    found = of(look(place.both, place.dead), "randomised_by")
+    assert found.level == "warning"
+    assert "20 units came again" in found.message
+
+
+@pytest.mark.parametrize("unit", [lambda n: f"u{n // 2}", lambda n: f"u{n}", lambda _: None])
+def test_units_that_change_or_do_not_return_are_well_where_requests_are_randomised(
+    place: Place, send: Send, look: Look, unit: Callable[[int], str | None]
+) -> None:
+    place.make()
+    send(place.asked, [(f"p{n}", prediction(n, unit_id=unit(n))) for n in range(RECORDS)])
+    send(place.answered, outcomes())
+    checks = {each.check for each in look(place.both, place.dead)}
+    assert not checks & {"unit_id", "unit_key", "unit_variant", "randomised_by"}
 
 
 def test_a_redis_that_throws_keys_away_is_an_error(
