@@ -207,7 +207,7 @@ def _sample_ratio(treatment: str, view: ExperimentView, phase: Phase) -> dict[st
     both = (treatment, control)
     return {
         "p_value": mismatch(treatment, control, phase),
-        "limit": mismatch_limit(book),
+        "limit": mismatch_limit(book, len(view.experiment.treatments)),
         "mismatched": treatment in book.mismatched,
         "counted": _counted_in(view),
         "counts": {name: phase.counts.get(name, 0) for name in both},

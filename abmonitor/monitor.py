@@ -9,6 +9,7 @@ import redis.asyncio
 from abmonitor.hinting import Hinted, Hinting, Subject
 from abmonitor.settings import ExperimentSettings, Settings
 from alerts.book import Book, Decision
+from alerts.cohorts import pairs
 from alerts.deliberate import Deliberation, Outcome
 from alerts.edges import Edge
 from alerts.machine import Accepted, Failed, Look
@@ -159,11 +160,15 @@ class Monitor:
             for treatment, standing in book.standings.items()
             if standing.ordered_at is not None or standing.latched
         )
+        paired = {
+            treatment: pairs(book, treatment, experiment, snapshot)
+            for treatment in experiment.treatments
+        }
         return ExperimentView(
             experiment,
             snapshot,
             book,
-            compare(experiment, snapshot, harmed, experiment.testing.planned),
+            compare(experiment, paired, harmed, experiment.testing.planned),
             tuple(self._decisions[experiment.name]),
             self._hinting.found(experiment.name),
         )

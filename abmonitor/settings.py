@@ -75,7 +75,8 @@ class ExperimentSettings(Experiment, frozen=True, kw_only=True, forbid_unknown_f
     def fingerprint(self) -> str:
         """A hash of everything that is tested; another one starts a new epoch.
 
-        Another split only starts a new phase, and what is shown or planned tests nothing.
+        Another split only starts a new phase; what is shown or planned, and how a rollback is carried
+        out, tests nothing.
         """
         tested = msgspec.structs.replace(
             self,
@@ -85,6 +86,8 @@ class ExperimentSettings(Experiment, frozen=True, kw_only=True, forbid_unknown_f
             windows=(),
             predictions_per_second=None,
             expected=None,
+            hold=HoldOptions(),
+            on_breach=OnBreach(dry_run=self.on_breach.dry_run),
         )
         return sha256(msgspec.json.encode(tested, enc_hook=str)).hexdigest()[:16]
 

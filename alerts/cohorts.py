@@ -7,10 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from alerts.book import Book, Stretch
+from alerts.standing import Standing
+from metrics.compare import Pair
 from metrics.evidence import LEFT_OUT
 from metrics.experiment import Experiment
 from metrics.facts import Facts, Rows
-from metrics.ledger import Ledger
+from metrics.ledger import Ledger, total
 from metrics.snapshot import Snapshot
 
 
@@ -64,6 +66,30 @@ class CohortView:
         return Arms(starts, facts[0], facts[1], (buckets[0], buckets[1]), strata)
 
 
+def pairs(book: Book, treatment: str, experiment: Experiment, snapshot: Snapshot) -> list[Pair]:
+    """What matured of treatment and control in the treatment's epoch, by stretch with one split.
+
+    One empty pair where nothing did.
+    """
+    both = [snapshot.variants[name] for name in (treatment, experiment.control)]
+    width = int(experiment.labels.cohort)
+    begun = book.standings.get(treatment, Standing()).begun
+    starts = sorted({*both[0].cohorts, *both[1].cohorts})
+    strata = _strata(book, treatment, experiment, starts, width)
+    known = [(at, n) for at, n in zip(starts, strata.tolist(), strict=True) if n != LEFT_OUT]
+    wanted = [(at, n) for at, n in known if at >= begun]
+    if len(wanted) == len(starts) and len({n for _, n in wanted}) < 2:
+        return [(both[0].mature, both[1].mature)]
+    found = [
+        tuple(
+            total(facts.cohorts[at] for at, n in wanted if n == stratum and at in facts.cohorts)
+            for facts in both
+        )
+        for stratum in sorted({n for _, n in wanted})
+    ]
+    return [(ours, theirs) for ours, theirs in found] or [(Ledger(), Ledger())]
+
+
 def _buckets(panes: Mapping[int, Ledger], starts: Sequence[int]) -> Ints:
     found = [panes[start].buckets for start in starts if start in panes]
     sized = [each for each in found if each.size]
@@ -75,14 +101,15 @@ def _strata(
 ) -> Ints:
     """Number the stretches in which treatment and control had one proportion.
 
-    A cohort that lies in two, or in one whose proportion is not known, is left out.
+    One whose proportion is not known is a stretch of its own: it was one and the same all the time, which
+    is all that a comparison within it needs. A cohort that lies in two is left out.
     """
     stretches = _stretches(book, experiment)
     shares = [_share(each.split, treatment, experiment.control) for each in stretches]
     numbers: list[int] = []
     for at, share in enumerate(shares):
-        same = at > 0 and share == shares[at - 1]
-        numbers.append(LEFT_OUT if share is None else numbers[-1] if same else at)
+        same = at > 0 and share is not None and share == shares[at - 1]
+        numbers.append(numbers[-1] if same else at)
     firsts = np.array([each.since for each in stretches], dtype=np.int64)
     overs = np.array([each.until for each in stretches], dtype=np.int64)
     stretch, begins = np.array(numbers, dtype=np.int64), np.asarray(starts, dtype=np.int64)

@@ -87,6 +87,20 @@ class Counter:
         events = _EVENTS[self.guardrail.metric]
         return Tally(rho, *events(treatment, self.experiment), *events(control, self.experiment))
 
+    def _taken(self, tally: Tally) -> Tally:
+        """The tally under the share that the test takes for true.
+
+        Whether a latency is reported is nobody's to randomise: of slow requests the share is that of the
+        timed ones, whatever it is. Given how many of each variant there are, the test is exact with it
+        (a product of binomials is at most the Poisson one that the bet is fair for).
+        """
+        if self.guardrail.metric != "slow_rate":
+            return tally
+        timed = tally.n_t + tally.n_c
+        if not tally.n_t or not tally.n_c:
+            return Tally(tally.rho)
+        return tally._replace(rho=tally.n_t / timed)
+
     def judge(
         self,
         tally: Tally,
@@ -101,7 +115,8 @@ class Counter:
         """
         state = RateState.unpacked(self.test, kept.state) if kept.state else self.test.start()
         tallies = [Tally(*each) for each in kept.tallies]
-        state = self.test.look(state, *tally[1:], tally.rho)
+        taken = self._taken(tally)
+        state = self.test.look(state, *taken[1:], taken.rho)
         joined = tallies and tallies[-1].rho == tally.rho
         tallies[-1 if joined else len(tallies) :] = [tallies[-1].plus(tally) if joined else tally]
         peak = float(state.peak)
@@ -177,6 +192,7 @@ class Counter:
         """The ratio or the difference since counting began, with its confidence sequence."""
         if sums.ours is None or sums.theirs is None:
             return None
+        tallies = [self._taken(each) for each in tallies]
         if self.test.relative_margin is None:
             found = difference_interval(
                 [(each.x_t, each.n_t, each.x_c, each.n_c, each.rho) for each in tallies], self.alpha

@@ -230,5 +230,5 @@ def _forgotten(book: Book, treatment: str, at: int) -> Book:
 
 
 def _anew(phase: Phase | None, at: int) -> Phase | None:
-    """The phase with nothing counted yet."""
-    return None if phase is None else Phase(since=at, split=phase.split)
+    """The phase with nothing counted yet; units that were seen before are not new for that."""
+    return None if phase is None else phase.after(phase.split, at)

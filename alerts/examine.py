@@ -17,7 +17,7 @@ from alerts.health import (
 from alerts.judge import Judgement, judge
 from alerts.judge import Phase as Verdict
 from alerts.machine import Failed, Happening, Look, Verified
-from alerts.phases import Phases, mixed
+from alerts.phases import Phases, mixed, unnamed
 from alerts.standing import ACTING, Standing, State
 from alerts.testing import DEFAULTS, Testing
 from alerts.trials import Trials, began
@@ -28,6 +28,7 @@ from metrics.snapshot import Snapshot
 
 MISMATCHED = "sample ratio mismatch: the split is not the intended one"
 MIXED = "units mixed: too many were seen in two variants"
+UNNAMED = "units missing: predictions come without unit_id"
 
 
 class Examiner:
@@ -85,6 +86,7 @@ class Examiner:
             )
             causes += (MISMATCHED,) if treatment in book.mismatched else ()
             causes += (MIXED,) if book.phase and mixed(book.phase) else ()
+            causes += (UNNAMED,) if book.phase and unnamed(book.phase) else ()
             causes += tuple(self._trials.blind(book, treatment, self._testing.blind_budget))
             holds[treatment] = causes
         return holds
@@ -104,7 +106,7 @@ class Examiner:
 
     def _due(self, edge: Edge) -> Iterator[Guardrail]:
         for guardrail in self._guardrails.values():
-            if guardrail.test == "sequential":
+            if guardrail.test == "sequential" or edge.landmark:
                 continue
             kind = "cohort" if CATALOGUE[guardrail.metric].labelled else "arrival"
             if edge.kind == kind and (kind == "cohort" or edge.at % guardrail.step == 0):

@@ -170,7 +170,7 @@ class _Families:
                 self.split.add_metric([name, variant], weight / whole)
             self.assigned.add_metric([name, variant], phase.counts.get(variant, 0))
         self.began.add_metric([name], phase.since / 1000)
-        self.limit.add_metric([name], mismatch_limit(judged.book))
+        self.limit.add_metric([name], mismatch_limit(judged.book, len(judged.treatments)))
         for treatment in judged.treatments:
             p_value = mismatch(treatment, judged.control, phase)
             if p_value is not None:

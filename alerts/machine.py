@@ -271,5 +271,6 @@ def _resumed(standing: Standing, at: int, reasons: tuple[str, ...]) -> Transitio
         return _move(standing, standing.state, at, "resume", reasons, paused=None)
     if standing.state is not State.HOLD:
         return Transition(standing=standing)
-    changes: dict[str, object] = {"causes": (), "streaks": {}, "begun": at}
+    epoch = standing.epoch + 1  # what was seen is forgotten, so that errors count anew
+    changes: dict[str, object] = {"causes": (), "streaks": {}, "begun": at, "epoch": epoch}
     return _move(standing, State.COLLECTING, at, "resume", reasons, **changes)

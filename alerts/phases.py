@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import msgspec
 
 from alerts.book import Book, Phase, Stretch
-from alerts.health import STRAYS, HoldOptions, flows
-from alerts.standing import ACTING, Standing, State
+from alerts.health import STRAYS, HoldOptions, flows, leftover_share
+from alerts.standing import Standing, State
 from metrics.experiment import MINUTE, Experiment
 from metrics.layout import RETENTION, Kind
 from metrics.ledger import Ledger, total
@@ -22,6 +22,9 @@ SETTLING = MINUTE
 """After a change of the split, how long routers may take to follow; it is not counted."""
 
 PHASES_KEPT = 100
+
+_LEAVING = {State.ROLLING_BACK, State.VERIFYING, State.ROLLED_BACK, State.ENDED}
+"""States in which nobody can tell what a treatment gets; after a failed rollback it gets what it did."""
 
 CROSSING = 0.001
 """The part of all units that may be seen in two variants: ids are shared, caches are stale."""
@@ -61,7 +64,9 @@ class Phases:
         if phase.split == split:
             return book
         return msgspec.structs.replace(
-            book, phase=phase.after(split, at + SETTLING), past=ended(book, since)
+            book,
+            phase=phase.after(split, max(at, phase.since) + SETTLING),
+            past=ended(book, since),
         )
 
     def _split(self, book: Book, snapshot: Snapshot, at: int) -> dict[str, float]:
@@ -78,13 +83,27 @@ class Phases:
             began = known.get(treatment, 0) > 0 or flows(
                 self.experiment, treatment, snapshot, at, self.options, standing.begun
             )
-            if standing.state is State.ROLLED_BACK and standing.verified:
+            left = self._left(standing, treatment, snapshot, at)
+            if left is not None and left <= self.options.leftover:
                 split[control] += split[treatment]
                 split[treatment] = 0.0
-            elif standing.state in ACTING | {State.ENDED} or not began:
+            elif (left is None and standing.state in _LEAVING) or not began:
                 moving = moving or split[treatment] > 0
                 split[treatment] = 0.0
         return split | {control: 0.0} if moving else split
+
+    def _left(
+        self, standing: Standing, treatment: str, snapshot: Snapshot, at: int
+    ) -> float | None:
+        """What is left of its traffic once a treatment was rolled back, as a part of what was intended.
+
+        Where nobody has verified that (a replay) the traffic itself tells. None for any other treatment.
+        """
+        if standing.state is not State.ROLLED_BACK:
+            return None
+        if standing.verified:
+            return 0.0
+        return leftover_share(self.experiment, treatment, snapshot, standing.ordered_at or 0, at)
 
     def _mismatched(self, book: Book) -> Iterator[str]:
         """Treatments whose share is not the intended one; a person has to clear it."""
@@ -92,7 +111,8 @@ class Phases:
             p_value = None
             if book.phase is not None:
                 p_value = mismatch(treatment, self.experiment.control, book.phase)
-            wrong = p_value is not None and p_value < mismatch_limit(book)
+            limit = mismatch_limit(book, len(self.experiment.treatments))
+            wrong = p_value is not None and p_value < limit
             if treatment in book.mismatched or wrong:
                 yield treatment
 
@@ -106,10 +126,13 @@ def ended(book: Book, at: int) -> tuple[Stretch, ...]:
     return (*book.past, over)[-PHASES_KEPT:]
 
 
-def mismatch_limit(book: Book) -> float:
-    """The p-value below which the current phase has a mismatch: its part of `MISMATCH`."""
+def mismatch_limit(book: Book, treatments: int) -> float:
+    """The p-value below which the current phase has a mismatch with one of the treatments.
+
+    Its part of `MISMATCH`, which all phases and treatments share.
+    """
     phases = len(book.past) + 1
-    return MISMATCH / (phases * (phases + 1))
+    return MISMATCH / (phases * (phases + 1)) / treatments
 
 
 def between(snapshot: Snapshot, variant: str, since: int, until: int) -> Ledger:
@@ -140,7 +163,7 @@ def mismatch(treatment: str, control: str, phase: Phase) -> float | None:
 
     None where one of them has no share, or where units are randomised and predictions name none.
     """
-    if phase.unitless:
+    if unnamed(phase):
         return None
     both = (treatment, control)
     found = sample_ratio(
@@ -148,6 +171,11 @@ def mismatch(treatment: str, control: str, phase: Phase) -> float | None:
         {variant: phase.split.get(variant, 0.0) for variant in both},
     )
     return None if found is None else found.p_value
+
+
+def unnamed(phase: Phase) -> bool:
+    """Whether more than strays of the predictions lack the unit that is randomised by."""
+    return phase.unitless > STRAYS + CROSSING * (phase.known + sum(phase.counts.values()))
 
 
 def mixed(phase: Phase) -> bool:

@@ -76,5 +76,11 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def renewed(standing: Standing, at: int) -> Standing:
-    """The first standing of a new epoch that begins at `at`; a pause outlasts epochs."""
-    return Standing(since=at, begun=at, epoch=standing.epoch + 1, paused=standing.paused)
+    """The first standing of a new epoch that begins at `at`; a pause, and harm found in it, outlast epochs."""
+    return Standing(
+        since=at,
+        begun=at,
+        epoch=standing.epoch + 1,
+        paused=standing.paused,
+        latched=standing.latched,
+    )

@@ -13,7 +13,7 @@ from alerts.cohorts import Arms, CohortView
 from alerts.counting import Counter
 from alerts.guardrails import Guardrail
 from alerts.judge import Judgement
-from alerts.phases import between
+from alerts.phases import between, unnamed
 from alerts.standing import ACTING, Standing, State
 from alerts.testing import Testing, alphas
 from alerts.weighing import Weigher
@@ -112,8 +112,11 @@ class Trials:
         if book.standings.get(treatment, Standing()).state in ACTING | {State.ROLLED_BACK}:
             return "because it is rolled back"
         if not (split.get(treatment, 0) > 0 and split.get(self.experiment.control, 0) > 0):
-            return "because the split of the traffic cannot be told at the moment"
-        if book.phase and book.phase.unitless:
+            return (
+                "because the split of the traffic cannot be told: a treatment has yet to begin, is on its"
+                " way out or has ended (then give it 0 in `variants` or `ramp`)"
+            )
+        if book.phase and unnamed(book.phase):
             return "because predictions come without unit_id, and units are what is randomised"
         return None
 

@@ -86,7 +86,8 @@ class Weigher:
         if ours is None or theirs is None or not math.isfinite(float(found.whole.harm)):
             return told
         safe = float(found.log_safe)
-        phase = Phase.PASS if safe >= -math.log(self.test.alpha_pass) else Phase.INCONCLUSIVE
+        passed = safe >= -math.log(self.test.alpha_pass) and self._calm(found)
+        phase = Phase.PASS if passed else Phase.INCONCLUSIVE
         phase = told.phase if told.phase is Phase.FAIL else phase
         effect = self._effect(found, theirs)
         strongest = self._strongest(found, arms, theirs)
@@ -100,6 +101,11 @@ class Weigher:
             strongest=strongest,
             evidence=self._evidence(kept.peak, safe),
         )
+
+    def _calm(self, found: Found) -> bool:
+        """Whether nothing since any start speaks of harm, so that all that was good need not hide it."""
+        alone = found.by_start - np.log(start_weights(found.starts))
+        return bool(alone.max() < -math.log(self.test.alpha_pass))
 
     def _judgement(self, at: int, unknown: str, kept: Kept) -> Judgement:
         """That nothing is known (and why), but for an alarm that was raised before."""

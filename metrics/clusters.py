@@ -21,6 +21,9 @@ from metrics.units import COLUMNS, UNIT_BUCKETS
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+MIN_BUCKETS = 16
+"""Buckets that must hold units before their spread says anything."""
+
 _AT = {name: at for at, name in enumerate(COLUMNS)}
 _KNOWN = np.array([not cell.startswith("unknown") for cell in CELLS], dtype=np.float64)
 _RIGHT = np.array([cell in ("tp", "tn") for cell in CELLS], dtype=np.float64)
@@ -30,7 +33,8 @@ def inflation(metric: str, buckets: Ints, facts: Facts, experiment: Experiment) 
     """By what the variance over single predictions has to be multiplied, at least 1; shape (...).
 
     `buckets` are sums of mature predictions by unit bucket, shape (..., UNIT_BUCKETS, columns of
-    `metrics.units`), or empty; `facts` the same predictions, shape (..., columns). 1 where nothing is known.
+    `metrics.units`), or empty; `facts` the same predictions, shape (..., columns). 1 where nothing is
+    known, infinite where units are too few to tell.
     """
     if not buckets.size:
         return np.ones(facts.predictions.shape)
@@ -39,7 +43,8 @@ def inflation(metric: str, buckets: Ints, facts: Facts, experiment: Experiment) 
         influence = _influence(metric, buckets.astype(np.float64), experiment)
         spread = np.square(influence).sum(axis=-1) * (UNIT_BUCKETS / (UNIT_BUCKETS - 1))
         found = spread / naive
-    return np.where(np.isfinite(found), np.maximum(found, 1.0), 1.0)
+    few = (buckets[..., _AT["n"]] > 0).sum(axis=-1) < MIN_BUCKETS
+    return np.where(few, np.inf, np.where(np.isfinite(found), np.maximum(found, 1.0), 1.0))
 
 
 def _influence(metric: str, buckets: Floats, experiment: Experiment) -> Floats:

@@ -4,7 +4,7 @@ A variant's own label-free metrics are of everything that arrived; what needs la
 is of mature cohorts, so that both sides are seen through the same window. Pure.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +17,6 @@ from metrics.experiment import Experiment
 from metrics.facts import Facts, facts_of
 from metrics.ledger import Ledger
 from metrics.sequential import PLANNED, best_ratio
-from metrics.snapshot import Snapshot
 from metrics.uncertainty import Difference, Estimate
 from metrics.value import (
     NetBusinessValue,
@@ -34,9 +33,13 @@ _ARRIVAL_ONLY = {*QUANTILES, "slow_rate"}
 """Metrics that need the distribution of latency, which is not kept for cohorts."""
 
 
+Pair = tuple[Ledger, Ledger]
+"""What matured of a treatment and of the control in one stretch with one split."""
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One treatment against the control, over all mature cohorts; None for what cannot be known."""
+    """One treatment against the control, over the mature cohorts of its epoch; None for what is unknown."""
 
     treatment: str
     differences: Mapping[str, Difference | None]
@@ -112,37 +115,33 @@ def metrics_of(
 
 def compare(
     experiment: Experiment,
-    snapshot: Snapshot,
+    pairs: Mapping[str, Sequence[Pair]],
     harmed: frozenset[str],
     planned: float = PLANNED,
 ) -> dict[str, Comparison]:
     """Each treatment against the control; `harmed` are the treatments with a breached guardrail.
 
-    The intervals are narrowest when `planned` predictions an arm have been seen.
+    `pairs` are what matured in each stretch with one split, by treatment; at least one each. Stretches
+    count for what both variants have in them, and are compared within themselves: days of different quality
+    do not pass for a difference. The intervals are narrowest when `planned` predictions an arm were seen.
     """
-    control = snapshot.variants[experiment.control].mature
     return {
-        treatment: _compare(
-            treatment, snapshot.variants[treatment].mature, control, experiment, harmed, planned
-        )
+        treatment: _compare(treatment, pairs[treatment], experiment, harmed, planned)
         for treatment in experiment.treatments
     }
 
 
 def _compare(
     treatment: str,
-    ours: Ledger,
-    theirs: Ledger,
+    pairs: Sequence[Pair],
     experiment: Experiment,
     harmed: frozenset[str],
     planned: float,
 ) -> Comparison:
-    seen = ratio(2 * ours.predictions * theirs.predictions, ours.predictions + theirs.predictions)
-    grown = best_ratio(uncertainty.ALPHA) * (seen or 0.0) / planned
+    grown = best_ratio(uncertainty.ALPHA) * 2 * sum(map(_weight, pairs)) / planned
 
     def difference(name: str) -> Difference | None:
-        mine, control = (_by_unit(name, ledger, experiment) for ledger in (ours, theirs))
-        return uncertainty.difference(mine, control, grown)
+        return _difference(name, pairs, experiment, grown)
 
     differences = {
         name: difference(name)
@@ -156,10 +155,38 @@ def _compare(
         differences,
         value,
         _parts(differences, experiment),
-        _advantage(ours, theirs, experiment),
+        _advantage(*max(pairs, key=_weight), experiment),
         standing(rap.lower if rap else None, rap.upper if rap else None),
         recommendation(value.lower if value else None, harm=treatment in harmed),
     )
+
+
+def _weight(pair: Pair) -> float:
+    """What a stretch counts for: half the harmonic mean of the predictions of both variants."""
+    ours, theirs = (ledger.predictions for ledger in pair)
+    return ratio(ours * theirs, ours + theirs) or 0.0
+
+
+def _difference(
+    metric: str, pairs: Sequence[Pair], experiment: Experiment, grown: float
+) -> Difference | None:
+    """The difference over all stretches in which the metric is known of both variants."""
+    weights: list[float] = []
+    arms: list[tuple[Estimate, Estimate]] = []
+    for pair in pairs:
+        ours, theirs = (_by_unit(metric, ledger, experiment) for ledger in pair)
+        if ours is not None and theirs is not None:
+            weights.append(_weight(pair))
+            arms.append((ours, theirs))
+    whole = sum(weights)
+    if not whole:
+        return None
+    shares = [weight / whole for weight in weights]
+    treatment, control = (
+        uncertainty.combined(list(zip(shares, side, strict=True)))
+        for side in zip(*arms, strict=True)
+    )
+    return uncertainty.difference(treatment, control, grown)
 
 
 def _by_unit(metric: str, ledger: Ledger, experiment: Experiment) -> Estimate | None:

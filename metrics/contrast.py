@@ -90,7 +90,7 @@ def contrast(
         scale = 1 + rising * margin.relative * np.sign(theirs)
         harm = rising * (ours - scale * theirs) - margin.absolute
         sizes = np.stack([treatment.predictions, control.predictions])
-        shares = sizes / sizes.sum(axis=0)
+        shares = _sizes(metric, treatment, control, experiment)
         _, pooled_variance = value_of(metric, pooled, experiment)
         units = [np.asarray(each, dtype=np.float64) for each in inflation]
         # A small variant has few units, so that what they do to its variance is hardly known.
@@ -108,6 +108,19 @@ def contrast(
     known = np.isfinite(harm) & np.isfinite(variance) & (variance > 0)
     harm, se = np.where(known, harm, np.nan), np.sqrt(np.where(known, variance, np.nan))
     return Contrast(ours, theirs, harm, se, n, positives, contributions, enough & known)
+
+
+def _sizes(metric: str, treatment: Facts, control: Facts, experiment: Experiment) -> Floats:
+    """The share of all predictions that each variant has, shape (2, ...).
+
+    Of business value, whose latency may be known for few of them, the share of those if it is smaller.
+    """
+    sizes = np.stack([treatment.predictions, control.predictions])
+    shares = sizes / sizes.sum(axis=0)
+    if metric != "net_business_value" or not experiment.business_value.per_latency_ms_pct:
+        return np.asarray(shares)
+    timed = np.stack([treatment.column("timed"), control.column("timed")])
+    return np.asarray(np.minimum(shares, timed / timed.sum(axis=0)))
 
 
 def _effective(facts: Facts, wanted: Floats) -> Floats:
@@ -143,8 +156,13 @@ def _denominators(
     metric: str, treatment: Facts, control: Facts, experiment: Experiment
 ) -> npt.NDArray[np.bool_]:
     """Whether what stands below the line rests on enough predictions, in both variants."""
-    if metric not in RATIOS:
+    if metric == "money_per_prediction":
         least = np.minimum(treatment.predictions, control.predictions)
+    elif metric == "net_business_value":
+        arms = [_effective(facts, _KNOWN) for facts in (treatment, control)]
+        if experiment.business_value.per_latency_ms_pct:
+            arms += [facts.column("timed") for facts in (treatment, control)]
+        least = np.minimum.reduce(arms)
     else:
         below = np.array(ratio_of(metric, experiment.q).below) > 0
         arms = [_effective(facts, below.astype(np.float64)) for facts in (treatment, control)]

@@ -184,7 +184,7 @@ def least_harm(
     """The largest excess harm that the mixture's evidence rules out, over the last axis: its lower bound.
 
     The same test that decides, inverted: below 0 exactly when `mixture` is below 1/alpha. NaN where
-    nothing is known.
+    nothing is known, or so little that there is no bound within 60 standard errors.
     """
     harm, se = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (harm, se)))
     threshold, known = -math.log(checked_alpha(alpha)), (se > 0) & np.isfinite(harm)
@@ -193,8 +193,9 @@ def least_harm(
     high = np.max(np.where(known, harm + reach, -np.inf), axis=-1)
     found = known.any(axis=-1)
     low, high = np.where(found, low, 0.0), np.where(found, high, 0.0)
+    decided = mixture(harm - low[..., None], se, r, starts) >= threshold
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         ruled_out = mixture(harm - middle[..., None], se, r, starts) >= threshold
         low, high = np.where(ruled_out, middle, low), np.where(ruled_out, high, middle)
-    return np.where(found, low, np.nan)
+    return np.where(found & decided, low, np.nan)

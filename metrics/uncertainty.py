@@ -10,7 +10,7 @@ The intervals are confidence sequences: they may be looked at all the time.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -81,6 +81,15 @@ def difference(
     if reach is None:
         return Difference(estimate, None, None)
     return Difference(estimate, estimate - reach, estimate + reach)
+
+
+def combined(parts: Sequence[tuple[float, Estimate]]) -> Estimate:
+    """The weighted mean of independent estimates, whose weights add up to 1."""
+    value = sum(weight * each.value for weight, each in parts)
+    variances = [(weight, each.variance) for weight, each in parts if each.variance is not None]
+    if len(variances) < len(parts):
+        return Estimate(value, None)
+    return Estimate(value, finite(sum(weight * weight * found for weight, found in variances)))
 
 
 def rap(confusion: Confusion, q: float) -> Estimate | None:

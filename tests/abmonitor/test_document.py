@@ -220,7 +220,7 @@ def test_the_split_is_judged_in_the_current_phase_only() -> None:
     assert book.phase is not None
     assert ratio["p_value"] == mismatch("new", "old", book.phase)
     assert ratio["p_value"] == found["comparisons"]["new"]["srm_p_value"] > 0.1
-    assert ratio["limit"] == mismatch_limit(book) < MISMATCH
+    assert ratio["limit"] == mismatch_limit(book, 1) < MISMATCH
     assert (ratio["mismatched"], ratio["mixed"]) == (False, False)
 
 

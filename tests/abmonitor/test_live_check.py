@@ -343,7 +343,7 @@ def test_headers_are_read_as_workers_read_them(place: Place, send: Send, look: L
     [
         (-600_000, "warning", "more than the grace of 5m"),
         (600_000, "warning", "Ahead of their arrival"),
-        (-NOW + NOW // 1000, "error", "unit: s"),
+        pytest.param(-NOW + NOW // 1000, "error", "unit: s", id="seconds"),
     ],
 )
 def test_times_far_from_arrival_are_told(

@@ -199,7 +199,7 @@ def test_the_split_of_the_current_phase_is_exposed_with_its_p_value_and_its_limi
         ("abmonitor_phase_assigned", "offers", "off"): 0,
         ("abmonitor_phase_start_timestamp_seconds", "offers"): 60,
         ("abmonitor_sample_ratio_p_value", "offers", "new"): p_value,
-        ("abmonitor_sample_ratio_p_value_limit", "offers"): mismatch_limit(book),
+        ("abmonitor_sample_ratio_p_value_limit", "offers"): mismatch_limit(book, 2),
     }
 
 

@@ -340,7 +340,7 @@ def test_a_person_who_acknowledges_a_hold_starts_judging_anew() -> None:
     held = Standing(state=State.HOLD, causes=HOLD, streaks={"latency": 2}, epoch=3)
     (made,) = run(held, command("resume"))
     fresh = made.standing
-    assert (fresh.state, fresh.begun, fresh.epoch) == (State.COLLECTING, AT, 3)
+    assert (fresh.state, fresh.begun, fresh.epoch) == (State.COLLECTING, AT, 4)
     assert (fresh.causes, fresh.streaks) == ((), {})
 
 

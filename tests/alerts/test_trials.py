@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -718,3 +718,45 @@ def test_a_book_of_before_there_were_sequential_tests_goes_on() -> None:
     run = Run(steady(NOW), book=book).ticks(START + 2 * MINUTE, START + HOUR, 10 * MINUTE)
     assert run.decisions == []
     assert run.book.evidence["new"][RAP.name].peak is not None
+
+
+# --- what must not depend on others -----------------------------------------------------------------
+
+
+def test_a_bad_treatment_is_found_though_another_one_was_ended_or_never_began() -> None:
+    experiment = msgspec.structs.replace(
+        EXPERIMENT, variants={"old": 1.0, "new": 1.0, "newer": 1.0}
+    )
+    world = World().arrive("old", START, NOW, pane(10, labelled=2))
+    world.arrive("new", START, NOW, pane(10, labelled=2))
+    for start in range(START, NOW, COHORT):
+        world.mature("old", start, start + 1, drawn(np.random.default_rng(start), 600))
+        bad = drawn(np.random.default_rng(start + 1), 600, recall=0.2)
+        world.mature("new", start, start + 1, bad)
+    run = Run(world, (RAP,), experiment=experiment).ticks(START, NOW + 30 * MINUTE)
+    actions = [decision.action for decision in run.decisions if decision.treatment == "new"]
+    assert "rollback" in actions
+
+
+def test_looks_at_landmarks_are_no_failing_looks_of_thresholds() -> None:
+    labels = msgspec.structs.replace(EXPERIMENT.labels, landmarks=(Duration(5 * MINUTE),))
+    experiment = msgspec.structs.replace(EXPERIMENT, labels=labels)
+    rule = Guardrail(metric="precision", window=Duration(10 * MINUTE), min=0.9, consecutive=3)
+    early = msgspec.structs.replace(RAP, landmark=Duration(5 * MINUTE))
+    snapshot = World().arrive("old", START, NOW, pane(10)).arrive("new", START, NOW, pane(10))
+    for start in (START, START + COHORT):
+        snapshot.mature("new", start, start + 1, matured(tp=10, fp=590))
+        snapshot.mature("old", start, start + 1, matured(tp=300, fp=300))
+    found = snapshot.snapshot(NOW, final_to=START + 2 * COHORT)
+    facts = {
+        name: replace(each, landmarks={5 * MINUTE: each.cohorts})
+        for name, each in found.variants.items()
+    }
+    found = replace(found, variants=facts, landmarks_matured={5 * MINUTE: START + 2 * COHORT})
+    made = Deliberation(experiment, (rule, early), HoldOptions(), "f", testing=TESTING)
+    book, actions = Book(), list[str]()
+    for edge in made.examiner.edges(book, found):
+        outcome = made.look(book, edge, found)
+        book, actions = outcome.book, [*actions, *(each.action for each in outcome.decisions)]
+    assert book.landmarks_at == {5 * MINUTE: START + 2 * COHORT}
+    assert "rollback" not in actions

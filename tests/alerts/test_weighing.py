@@ -326,6 +326,7 @@ def by_unit(cohort: Ledger, *, alike: bool) -> Ledger:
         whole = getattr(cohort.cells, name).w
         mine = slice(None) if alike else slice(kind * 16, (kind + 1) * 16)
         buckets[mine, COLUMNS.index(f"w_{name}")] = whole // buckets[mine].shape[0]
+    buckets[:, COLUMNS.index("n")] = cohort.predictions // UNIT_BUCKETS + 1
     return Ledger(cohort.predictions, cells=cohort.cells, buckets=buckets)
 
 

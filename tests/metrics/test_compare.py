@@ -13,7 +13,6 @@ from metrics.experiment import Experiment
 from metrics.latency import Histogram, bucket_of
 from metrics.ledger import Ledger, total
 from metrics.moments import Moments
-from metrics.snapshot import Snapshot, VariantFacts
 from metrics.uncertainty import difference
 from metrics.value import Recommendation
 
@@ -74,8 +73,7 @@ def compared(
     *,
     harmed: frozenset[str] = frozenset(),
 ) -> Comparison:
-    facts = {"new": VariantFacts(mature=treatment), "old": VariantFacts(mature=control)}
-    return compare(declared or experiment(), Snapshot("offers", facts), harmed)["new"]
+    return compare(declared or experiment(), {"new": [(treatment, control)]}, harmed)["new"]
 
 
 # The metrics of one variant
@@ -267,25 +265,33 @@ def test_a_difference_is_treatment_minus_control_with_bounds() -> None:
     assert rap.lower < rap.estimate < rap.upper
 
 
-def test_all_differences_are_over_mature_cohorts_only() -> None:
-    arrived = {"fine": {0: ledger(999, error_other=9)}, "total": ledger(999, error_other=9)}
-    mature = {"new": ledger(30, tp=5, fn=5), "old": ledger(20, tp=5, fn=5)}
-    facts = {name: VariantFacts(mature=part, **arrived) for name, part in mature.items()}  # type: ignore[arg-type]  # by field
-    found = compare(experiment(), Snapshot("offers", facts), frozenset())["new"].differences
+def test_all_differences_are_of_what_matured() -> None:
+    found = compared(ledger(30, tp=5, fn=5), ledger(20, tp=5, fn=5)).differences
     assert found["error_rate"] is not None
     assert found["error_rate"].estimate == 0
     assert found["latency_mean_ms"] is not None
     assert found["latency_mean_ms"].estimate == pytest.approx(10)
 
 
+def test_stretches_with_different_splits_are_compared_within_themselves() -> None:
+    """Simpson: the treatment is worse on both days, and had more of the good one."""
+    bad_day = ledger(tp=30, fn=70), ledger(tp=360, fn=540)
+    good_day = ledger(tp=405, fn=95), ledger(tp=425, fn=75)
+    found = compare(experiment(), {"new": [bad_day, good_day]}, frozenset())["new"]
+    recall = found.differences["recall"]
+    assert recall is not None
+    weights = 90.0, 250.0
+    assert recall.estimate == pytest.approx((weights[0] * -0.1 + weights[1] * -0.04) / sum(weights))
+    pooled = compared(total([bad_day[0], good_day[0]]), total([bad_day[1], good_day[1]]))
+    assert pooled.differences["recall"] is not None
+    assert pooled.differences["recall"].estimate > 0 > recall.estimate
+    assert found.recommendation is Recommendation.CONTINUE
+
+
 def test_each_treatment_is_compared_with_the_control_in_the_declared_order() -> None:
     declared = experiment(variants={"b": 0.25, "old": 0.5, "a": 0.25})
-    facts = {
-        "a": VariantFacts(mature=WORSE),
-        "b": VariantFacts(mature=BETTER),
-        "old": VariantFacts(mature=WORSE),
-    }
-    found = compare(declared, Snapshot("offers", facts), frozenset({"a"}))
+    pairs = {"a": [(WORSE, WORSE)], "b": [(BETTER, WORSE)]}
+    found = compare(declared, pairs, frozenset({"a"}))
     assert [(name, one.treatment, one.standing) for name, one in found.items()] == [
         ("b", "b", "proven"),
         ("a", "a", "undecided"),

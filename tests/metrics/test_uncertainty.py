@@ -275,11 +275,19 @@ def test_a_treatment_that_stopped_acting_is_seen_to_lose_though_it_has_no_spread
     assert found.upper < 0
 
 
-def test_the_interval_is_the_normal_95_per_cent_interval() -> None:
-    found = difference(Estimate(3.0, 9.0), Estimate(1.0, 16.0))
+def test_the_interval_is_the_two_sided_confidence_sequence() -> None:
+    found = difference(Estimate(3.0, 9.0), Estimate(1.0, 16.0), 3.0)
     assert found is not None
     bounds = (found.lower, found.estimate, found.upper)
-    assert bounds == pytest.approx((2 - 9.7998, 2, 2 + 9.7998), abs=1e-4)
+    reach = 5 * math.sqrt((1 + 1 / 3) * math.log(4 / 0.05**2))
+    assert bounds == pytest.approx((2 - reach, 2, 2 + reach))
+
+
+def test_estimates_of_several_stretches_are_averaged_with_their_weights() -> None:
+    one, other = Estimate(1.0, 4.0), Estimate(3.0, 8.0)
+    found = uncertainty.combined([(0.25, one), (0.75, other)])
+    assert found == Estimate(0.25 + 2.25, 0.0625 * 4 + 0.5625 * 8)
+    assert uncertainty.combined([(0.5, one), (0.5, Estimate(3.0, None))]).variance is None
 
 
 EXTREME = st.sampled_from([0, 1, 2, 10**12]) | st.integers(0, 10**12)
