@@ -82,6 +82,11 @@ def _warnings(found: ExperimentSettings, outlooks: list[plans.Outlook]) -> Itera
             " of metrics on labels are those between units; plans take predictions as independent,"
             " so that units with many predictions need more than they say"
         )
+        if any(each.name == "error_rate:sequential" for each in found.guardrails):
+            yield (
+                "error_rate:sequential: failures of one unit count once a minute; where some units fail"
+                " again and again it may alarm falsely: give it a wide margin, or a threshold"
+            )
     if found.predictions_per_second is None:
         yield (
             "no predictions_per_second: how much memory predictions need that wait for their label,"

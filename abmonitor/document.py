@@ -12,6 +12,7 @@ from alerts.judge import Phase as Verdict
 from alerts.phases import counted, mismatch, mismatch_limit, mixed
 from alerts.standing import Standing
 from alerts.testing import Testing, alphas
+from alerts.trials import began
 from metrics.compare import Comparison, confusion_of, metrics_of
 from metrics.confusion import Confusion
 from metrics.ledger import Ledger
@@ -170,7 +171,16 @@ def _comparison(comparison: Comparison, view: ExperimentView, phase: Phase) -> d
         "srm_p_value": ratio["p_value"],
         "sample_ratio": ratio,
         "guardrails": _guardrails(view, treatment),
+        "may_pass_from": _may_pass_from(view, treatment),
     }
+
+
+def _may_pass_from(view: ExperimentView, treatment: str) -> int | None:
+    """From when on (epoch ms) the treatment may pass; None where it never may, or nothing was seen."""
+    declared = view.experiment
+    if view.book.phase is None or not alphas(declared.testing, declared.guardrails):
+        return None
+    return began(view.book, treatment) + int(declared.testing.min_duration)
 
 
 def _guardrails(view: ExperimentView, treatment: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ CELLS = 5
 GAP = "  "
 _STYLES = {"pass": "green", "fail": "bold red", "error": "yellow"}
 _COLOURS = {"rollback": "red", "pass": "green"}
+MOST = 10
 _HEADS = ("100 % decides", "difference [bounds]", "to go")
 _UNKNOWN = "\N{EN DASH}"
 _TIMES = "\N{MULTIPLICATION SIGN} "
@@ -45,8 +46,13 @@ def bar(verdict: str, share: float) -> Text:
     return Text.assemble(
         ("▮" * full, _COLOURS[verdict]),
         ("▯" * (CELLS - full), "dim"),
-        f" {verdict} {math.floor(share * 100)} %",
+        f" {verdict} {_percent(share)} %",
     )
+
+
+def _percent(share: float) -> str:
+    """Whole per cent; far beyond what decides it no longer matters how far."""
+    return str(math.floor(share * 100)) if share < MOST else f">{MOST * 100}"
 
 
 def effect_text(effect: dict[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """The settings of a deployment (file system): option types of all packages, read and checked."""
 
-import math
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
@@ -17,10 +16,10 @@ from abmonitor.convert import (
     Problem,
     UnknownFieldError,
     convert,
-    known,
     schema,
     shown,
 )
+from abmonitor.experiment_checks import EXPERIMENT, LABELS, repeated
 from abmonitor.folder import join, read_all
 from abmonitor.secret import Secret
 from abmonitor.worker_settings import WorkerSettings
@@ -34,10 +33,6 @@ from metrics.experiment import DAY, HOUR, MINUTE, Experiment, Labels, Name
 from metrics.moment import Moment
 from stream.sources import SourceOptions
 
-
-TEN_SECONDS = 10_000
-LONGEST_LANDMARK = 49 * DAY
-"""How late a label came is kept in 32 bits of milliseconds."""
 
 LONGEST = 10 * 365 * DAY
 """No duration may be longer, so that no sum of times overflows anywhere."""
@@ -175,25 +170,9 @@ def _duration(data: object) -> Duration:
     return duration
 
 
-def _repeated(items: tuple[Any, ...], where: str, field: str) -> Iterator[Problem]:
-    """Find names that a list has twice; `where` is the list, and `field` gives its items names."""
-    first: dict[str, int] = {}
-    for index, item in enumerate(items):
-        try:
-            name = item.name
-        except UnknownFieldError:
-            continue
-        if first.setdefault(name, index) != index:
-            yield (
-                (where, index, field),
-                f"{name!r} is there already, in",
-                (where, first[name], field),
-            )
-
-
 def experiment_names(settings: Settings) -> Iterator[Problem]:
     """Experiments that share a name."""
-    yield from _repeated(settings.experiments, "experiments", "name")
+    yield from repeated(settings.experiments, "experiments", "name")
 
 
 def _worker(settings: Settings) -> Iterator[Problem]:
@@ -212,92 +191,6 @@ def _letters(settings: Settings) -> Iterator[Problem]:
                 " and kept again, without end; expected a topic of its own"
             ),
         )
-
-
-def _variants(experiment: Experiment) -> Iterator[Problem]:
-    control, variants = experiment.control, experiment.variants
-    if control not in variants:
-        yield ("control",), f"{control!r} is not one of the variants: {', '.join(variants)}"
-    elif len(variants) < 2:
-        yield ("variants",), f"expected a treatment beside the control {control!r}"
-    elif not variants[control] > 0:
-        yield ("variants", control), "expected a share of the traffic for the control, got 0"
-    if not math.isfinite(sum(variants.values())):
-        yield ("variants",), "expected shares of the traffic with a finite sum"
-
-
-def _ramp(experiment: Experiment) -> Iterator[Problem]:
-    before: int | None = None
-    for index, step in enumerate(experiment.ramp):
-        if before is not None and step.at <= before:
-            yield ("ramp", index, "at"), f"expected a time after the step before, got {step.at}"
-        before = step.at
-        for name in step.variants:
-            if name not in experiment.variants:
-                known = ", ".join(experiment.variants)
-                yield ("ramp", index, "variants", name), f"{name!r} is not one of {known}"
-        if not step.variants.get(experiment.control, 0.0) > 0:
-            yield ("ramp", index, "variants"), "expected a share of the traffic for the control"
-        if not math.isfinite(sum(step.variants.values())):
-            yield ("ramp", index, "variants"), "expected shares of the traffic with a finite sum"
-
-
-def _testing(experiment: ExperimentSettings) -> Iterator[Problem]:
-    labelled = [
-        found
-        for found in experiment.guardrails
-        if found.test == "sequential" and getattr(CATALOGUE.get(found.metric), "labelled", False)
-    ]
-    if experiment.testing.blind_budget is not None and not labelled:
-        yield (
-            ("testing", "blind_budget"),
-            "expected a sequential guardrail on labels, whose verdict is waited for",
-        )
-
-
-def _profitability(experiment: Experiment) -> Iterator[Problem]:
-    problem = experiment.profitability and experiment.profitability.problem()
-    if problem:
-        yield ("profitability",), problem
-
-
-def _windows(experiment: Experiment) -> Iterator[Problem]:
-    for index, window in enumerate(experiment.windows):
-        if window % TEN_SECONDS or not 0 < window <= 8 * DAY:
-            wrong = f"expected a multiple of 10s, above 0 and at most 8d, got {window}"
-            yield ("windows", index), wrong
-        if window in experiment.windows[:index]:
-            yield ("windows", index), f"the window {window} is listed twice"
-
-
-def _guardrails(experiment: ExperimentSettings) -> Iterator[Problem]:
-    for index, guardrail in enumerate(experiment.guardrails):
-        where = "guardrails", index
-        problems = guardrail.problems(experiment)
-        yield from known(((*where, field), message) for field, message in problems)
-    yield from _repeated(experiment.guardrails, "guardrails", "metric")
-
-
-def _horizon(labels: Labels) -> Iterator[Problem]:
-    if not labels.horizon > 0:
-        yield ("horizon",), f"expected a time above 0, got {labels.horizon}"
-
-
-def _landmarks(labels: Labels) -> Iterator[Problem]:
-    before = 0
-    for index, landmark in enumerate(labels.landmarks):
-        if not before < landmark < labels.horizon or landmark > LONGEST_LANDMARK:
-            longest = min(labels.horizon, LONGEST_LANDMARK)
-            yield (
-                ("landmarks", index),
-                f"expected times in order, above 0 and below {Duration(longest)}, got {landmark}",
-            )
-        before = int(landmark)
-
-
-def _cohort(labels: Labels) -> Iterator[Problem]:
-    if labels.cohort % TEN_SECONDS or not labels.cohort > 0:
-        yield ("cohort",), f"expected a multiple of 10s, above 0, got {labels.cohort}"
 
 
 def _breach(breach: OnBreach) -> Iterator[Problem]:
@@ -327,8 +220,8 @@ def _kafka(kafka: KafkaSettings) -> Iterator[Problem]:
 PARSERS: dict[type, Parser] = {Duration: _duration, Moment: Moment.parse, Secret: Secret.parse}
 CHECKS: dict[type, tuple[Check, ...]] = {
     Settings: (experiment_names, _worker, _letters),
-    ExperimentSettings: (_variants, _ramp, _testing, _profitability, _windows, _guardrails),
-    Labels: (_horizon, _landmarks, _cohort),
+    ExperimentSettings: EXPERIMENT,
+    Labels: LABELS,
     OnBreach: (_breach,),
     Brake: (_brake,),
     KafkaSettings: (_kafka,),

@@ -110,6 +110,8 @@ def comparison_rows(treatment: str, found: dict[str, Any]) -> dict[str, str]:
         "difference of RAP": _interval(facts["rap_difference"], "+.3f"),
         "split of the traffic": _split(facts["sample_ratio"]),
     }
+    if facts["state"] in {"collecting", "healthy", "suspect"} and facts["may_pass_from"]:
+        rows["may pass"] = f"from {moment(facts['may_pass_from'])} on, once every guardrail passes"
     if facts["roi_range"]:
         rows["profitability"] = facts["roi_range"]["sentence"]
     return rows

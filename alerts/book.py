@@ -63,6 +63,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """Of a test at arrival: see `metrics.rates.RateState.packed`."""
     tallies: tuple[tuple[float, ...], ...] = ()
     """Of a test at arrival, for each split: see `alerts.counting.Tally`."""
+    alarm: tuple[float, ...] = ()
+    """Of a test at arrival, what came between the alarm and the look before it (a `Tally`)."""
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True):

@@ -124,6 +124,7 @@ class Counter:
         kept = Kept(
             peak=peak,
             alarmed_at=at if alarmed and kept.alarmed_at is None else kept.alarmed_at,
+            alarm=tuple(map(float, tally)) if alarmed and not kept.alarm else kept.alarm,
             state=state.packed(),
             tallies=tuple(tuple(map(float, each)) for each in tallies[-SPLITS_KEPT:]),
         )
@@ -169,7 +170,7 @@ class Counter:
             metric=self.guardrail.metric,
             phase=phase,
             at=at,
-            reason=self._sentence(phase, sums, effect, wait),
+            reason=self._sentence(phase, sums, effect, wait) + _latest(kept),
             value=sums.ours,
             control=sums.theirs,
             n=sums.n_t,
@@ -240,6 +241,15 @@ class Counter:
         return (
             f"{1 + relative:.3g} times the control's" if relative else "no more than the control's"
         )
+
+
+def _latest(kept: Kept) -> str:
+    """What came just before the alarm: after a late change all that came before hides it."""
+    if not kept.alarm:
+        return ""
+    last = Tally(*kept.alarm)
+    ours, theirs = f"{last.x_t:,.0f} of {last.n_t:,.0f}", f"{last.x_c:,.0f} of {last.n_c:,.0f}"
+    return f"; in the last look before the alarm {ours} against {theirs}"
 
 
 def _sums(tallies: list[Tally]) -> _Sums:

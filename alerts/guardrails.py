@@ -18,6 +18,10 @@ from metrics.snapshot import LONGEST_FINE_WINDOW
 Problem = tuple[str, str]
 """A field's name and what is wrong with it."""
 
+_OF_THRESHOLDS = {"every": MINUTE, "consecutive": 3, "min_count": 100}
+_OF_SEQUENTIAL = {"weight": 1.0, "detect": None, "warm_up": 0}
+"""Options of one kind of test only, with their defaults."""
+
 
 class Guardrail(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A bound on one metric of a treatment.
@@ -84,12 +88,34 @@ class Guardrail(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             bound = getattr(self, name)
             if bound is not None and not math.isfinite(bound):
                 yield name, f"expected a finite number, got {bound}"
+        yield from self._idle()
+        yield from self._scale()
         if self.landmark is not None:
             yield from self._landmark_problems(experiment)
         if self.test == "threshold":
             yield from self._threshold_problems()
         else:
             yield from self._sequential_problems(experiment)
+
+    def _idle(self) -> Iterator[Problem]:
+        """Options that the other kind of test has."""
+        names = _OF_THRESHOLDS if self.test == "sequential" else _OF_SEQUENTIAL
+        for name, default in names.items():
+            if getattr(self, name) != default:
+                yield name, f"a {self.test} test has no `{name}`, so that it would do nothing"
+
+    def _scale(self) -> Iterator[Problem]:
+        """Bounds that no share can reach: points are meant, or per cent."""
+        metric = CATALOGUE[self.metric]
+        if not metric.bounded:
+            return
+        for name in ("min", "max", "margin", "detect"):
+            bound = getattr(self, name)
+            if bound is not None and 1 < abs(bound) < math.inf:
+                yield (
+                    name,
+                    f"{self.metric} is a share: expected at most 1 (0.05 is five points), got {bound:g}",
+                )
 
     def _unknowable(self, experiment: Experiment) -> Iterator[Problem]:
         metric = CATALOGUE[self.metric]

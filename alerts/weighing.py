@@ -176,7 +176,9 @@ class Weigher:
         least, most = (end if end is None or rising else -end for end in ends)
         tolerated = self._tolerated(theirs)
         told = f"{tolerated:.3g} is tolerated"
-        seen = f"{metric} {ours:.4g} against {theirs:.4g} of the control"
+        early = self.guardrail.landmark
+        named = f"{metric} by labels of the first {early}" if early else metric
+        seen = f"{named} {ours:.4g} against {theirs:.4g} of the control"
         if CATALOGUE[metric].relative_only:
             seen = f"{metric} {effect.estimate:+.4g} against the control"
         if phase is Phase.FAIL:
@@ -201,4 +203,4 @@ def _change(strongest: Strongest | None, phase: Phase) -> str:
     """Since when something is wrong, where it was not from the beginning."""
     if strongest is None or phase is not Phase.FAIL:
         return ""
-    return f"; since {Moment(strongest.since)} the difference is {strongest.difference:+.3g}"
+    return f"; since about {Moment(strongest.since)} the difference is {strongest.difference:+.3g}"

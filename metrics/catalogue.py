@@ -32,6 +32,11 @@ class Metric:
         return self.priced or self.relative_only or self.needs == "money"
 
     @property
+    def bounded(self) -> bool:
+        """Whether it is a share, from 0 to 1."""
+        return self.share or (self.labelled and not self.may_be_negative)
+
+    @property
     def sequential(self) -> bool:
         """Whether there is a sequential test of it: of quantiles and means of latency there is none."""
         return self.labelled or self.share

@@ -116,7 +116,7 @@ def _change_hints(experiment: Experiment, found: Drift) -> Iterator[Hint]:
     if found.unwatched is not None:
         sentence = (
             f"hint: whether the positive rate and mean score of {control} changed is not watched: "
-            f"{found.unwatched}; pip install 'abmonitor[drift]'"
+            f"{found.unwatched}; pip install '.[drift]' where abmonitor is"
         )
         yield Hint("unwatched", control, None, None, sentence)
     for series, change in found.changes.items():

@@ -127,11 +127,15 @@ def test_harm_that_is_too_large_to_happen_is_told() -> None:
 @pytest.mark.parametrize(
     ("guardrail", "testing", "warning"),
     [
-        (RAP, "{max_duration: 1h}", "rap:sequential, new: finding that harm takes"),
         (
             RAP,
-            "{max_duration: 1h}",
-            "rap:sequential, new: passing an equal treatment takes 24.0 hours",
+            "{min_duration: 1h, max_duration: 1h}",
+            "rap:sequential, new: finding that harm takes",
+        ),
+        (
+            RAP,
+            "{min_duration: 1h, max_duration: 1h}",
+            "rap:sequential, new: passing an equal treatment takes",
         ),
         (RAP.replace("detect: 0.1", "detect: 0.02"), "{}", "passes after"),
         (RAP.replace(", detect: 0.1", ""), "{planned: 100}", "planned is 100 predictions an arm"),

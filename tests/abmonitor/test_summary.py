@@ -112,7 +112,7 @@ def test_sequential_guardrails_tell_how_far_they_are() -> None:
         "      - {metric: error_rate, test: sequential, relative_margin: 0.2}\n"
     )
     shown = shown_of(traffic(3_000), text)
-    rap = r"^rap +(pass|inconclusive) +[▮▯]{5} pass \d+ % +[+-]0\.\d+ \[[+-]0\.\d+, [+-]0\.\d+\]"
+    rap = r"^rap +(pass|inconclusive) +[▮▯]{5} pass >?\d+ % +[+-]0\.\d+ \[[+-]0\.\d+, [+-]0\.\d+\]"
     assert re.search(rap, shown, re.MULTILINE)
     assert re.search(
         r"^error_rate +inconclusive +▯▯▯▯▯ rollback 0 % +0 against 0 *$", shown, re.MULTILINE

@@ -215,7 +215,7 @@ def test_a_change_after_a_long_time_of_health_is_found_and_told() -> None:
     assert found.strongest is not None
     assert START + 55 * COHORT <= found.strongest.since <= START + 62 * COHORT
     assert found.strongest.difference == pytest.approx(-0.3, abs=0.1)
-    assert "; since 2023-11-15T" in found.reason
+    assert "; since about 2023-11-15T" in found.reason
 
 
 def test_harm_from_the_beginning_needs_no_word_about_since_when() -> None:

@@ -587,7 +587,7 @@ def test_the_library_agrees_with_the_textbook() -> None:
 def test_without_the_library_the_hints_say_what_is_not_watched() -> None:
     (hint,) = changes(rated(daily(3, 0.1), 200, 9), 3)
     assert (hint.kind, hint.variant, hint.value, hint.limit) == ("unwatched", "old", None, None)
-    assert "abmonitor[drift]" in hint.sentence
+    assert "pip install '.[drift]'" in hint.sentence
     assert "river" in hint.sentence
 
 
