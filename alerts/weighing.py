@@ -133,7 +133,9 @@ class Weigher:
         sign = 1.0 if CATALOGUE[self.guardrail.metric].harm == "rising" else -1.0
         tolerated = self._tolerated(control)
         estimate = sign * (float(found.whole.harm) + tolerated)
-        lower, upper = sorted(sign * (end + tolerated) for end in (least, most))
+        # Not sorted: an end that is not known is NaN, which has no order.
+        ends = (least, most) if sign > 0 else (most, least)
+        lower, upper = (sign * (end + tolerated) for end in ends)
         return Effect(
             kind="difference", estimate=estimate, lower=finite(lower), upper=finite(upper)
         )

@@ -29,17 +29,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 SERIAL = {"kafka_servers", "kafka_topics", "own_kafka", "secured_kafka"}
-"""Fixtures whose tests run one after the other: one Kafka is enough, and they measure time by waiting."""
+"""Fixtures whose tests run one after the other, with nothing beside: what they wait for takes its time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests on one Kafka in one process, where several are used (`make test`)."""
+    """Mark the tests on a Kafka, so that the others can be run in several processes (`make test`)."""
     serial = set(SERIAL)
     if os.environ.get("ABMONITOR_TEST_REDIS"):
         serial.add("redis_url")  # one that is given is shared, and emptied by every test
     for item in items:
         if serial & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group("servers"))
+            item.add_marker(pytest.mark.serial)
 
 
 @contextmanager
