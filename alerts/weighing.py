@@ -123,7 +123,7 @@ class Weigher:
         return Evidence(
             harm=harm,
             harm_needed=-math.log(self.test.alpha),
-            safe=safe,
+            safe=finite(safe),
             safe_needed=-math.log(self.test.alpha_pass),
         )
 

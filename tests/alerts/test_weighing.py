@@ -347,3 +347,11 @@ def test_predictions_of_units_that_are_all_of_a_kind_prove_less_than_as_many_of_
     assert plain[1].peak is not None
     assert kinds[1].peak is not None
     assert kinds[1].peak < plain[1].peak
+
+
+def test_a_pass_that_rests_on_too_little_has_no_evidence_rather_than_an_infinite_one() -> None:
+    found, _ = judged([matured(tp=40, fp=1, tn=900)] * 6, [matured(tp=40, fp=1, tn=900)] * 6)
+    assert found.phase is Verdict.INCONCLUSIVE
+    assert found.effect is not None
+    assert found.evidence is not None
+    assert found.evidence.safe is None
