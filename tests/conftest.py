@@ -33,12 +33,12 @@ SERIAL = {"kafka_servers", "kafka_topics", "own_kafka", "secured_kafka"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests on a Kafka, so that the others can be run in several processes (`make test`)."""
+    """Mark the tests on a Kafka and those of chaos: the others can be run in two processes (`make test`)."""
     serial = set(SERIAL)
     if os.environ.get("ABMONITOR_TEST_REDIS"):
         serial.add("redis_url")  # one that is given is shared, and emptied by every test
     for item in items:
-        if serial & set(getattr(item, "fixturenames", ())):
+        if serial & set(getattr(item, "fixturenames", ())) or "chaos" in item.path.parts:
             item.add_marker(pytest.mark.serial)
 
 
