@@ -452,7 +452,7 @@ def test_a_node_of_a_cluster_is_not_taken_for_one_redis(
     kafka_topics: Topics, redis_cluster: RedisCluster, config: Path
 ) -> None:
     for name in ("predictions", "outcomes", "letters"):
-        kafka_topics.create(name)
+        kafka_topics.create(name, partitions=8)  # so many that no node has the slots of all
     given = settings_on(kafka_topics, config)
     with service("worker", given, kafka=kafka_topics.servers, redis=redis_cluster.url) as worker:
         worker.until(lambda: "redis+cluster://" in worker.get("/readyz")[1], "the reason")
