@@ -188,7 +188,11 @@ async def test_a_file_given_twice_gives_duplicates_and_the_same_counts(
     assert offers(once) == offers(twice)
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n \r\n", gzip.compress(b"")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n\n \r\n", gzip.compress(b"")],
+    ids=["empty", "blank lines", "gzipped and empty"],
+)
 async def test_files_without_events_are_no_failure(
     declared: Settings, tmp_path: Path, content: bytes
 ) -> None:
