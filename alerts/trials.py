@@ -85,11 +85,15 @@ class Trials:
         for treatment in self.experiment.treatments:
             begun = book.standings.get(treatment, Standing()).begun
             first = max(since, begun, phase.since)
+            came: dict[int, list[Ledger]] = {}
             judges = {}
             for each in self.counters:
-                counted = max(first, began(book, treatment) + each.guardrail.warm_up)
-                both = [between(snapshot, name, counted, at) for name in (treatment, control)]
-                judges[each.guardrail.name] = self._counting(each, book, treatment, at, both)
+                warm = max(first, began(book, treatment) + each.guardrail.warm_up)
+                if warm not in came:
+                    came[warm] = [
+                        between(snapshot, name, warm, at) for name in (treatment, control)
+                    ]
+                judges[each.guardrail.name] = self._counting(each, book, treatment, at, came[warm])
             book = _noted(book, treatment, judges)
         return book
 

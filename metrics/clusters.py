@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from metrics.confusion import Cells
-from metrics.contrast import value_of
+from metrics.contrast import KNOWN, RIGHT, value_of
 from metrics.experiment import Experiment
 from metrics.facts import Facts, routing
 from metrics.moments import LATENCY_UNIT_MS
-from metrics.ratios import CELLS, ratio_of
+from metrics.ratios import ratio_of
 from metrics.uncertainty import CENT
 from metrics.units import COLUMNS, UNIT_BUCKETS
 
@@ -25,8 +25,6 @@ MIN_BUCKETS = 16
 """Buckets that must hold units before their spread says anything."""
 
 _AT = {name: at for at, name in enumerate(COLUMNS)}
-_KNOWN = np.array([not cell.startswith("unknown") for cell in CELLS], dtype=np.float64)
-_RIGHT = np.array([cell in ("tp", "tn") for cell in CELLS], dtype=np.float64)
 
 
 def inflation(metric: str, buckets: Ints, facts: Facts, experiment: Experiment) -> Floats:
@@ -57,7 +55,7 @@ def _influence(metric: str, buckets: Floats, experiment: Experiment) -> Floats:
         worth = experiment.business_value
         latency = buckets[..., _AT["latency"]] * LATENCY_UNIT_MS
         terms = (
-            (100 * worth.per_accuracy_point_pct, w @ _RIGHT, w @ _KNOWN),
+            (100 * worth.per_accuracy_point_pct, w @ RIGHT, w @ KNOWN),
             (worth.per_latency_ms_pct, latency, buckets[..., _AT["timed"]]),
             (100 * worth.per_error_point_pct, buckets[..., _AT["failed"]], n),
         )

@@ -32,8 +32,8 @@ touched by that: bad luck looks worse and less sure.
 
 _POSITIVE = np.array([cell in ("tp", "fn", "error_positive") for cell in CELLS], dtype=np.float64)
 _FAILED = np.array([cell.startswith("error") for cell in CELLS], dtype=np.float64)
-_RIGHT = np.array([cell in ("tp", "tn") for cell in CELLS], dtype=np.float64)
-_KNOWN = np.array([not cell.startswith("unknown") for cell in CELLS], dtype=np.float64)
+RIGHT = np.array([cell in ("tp", "tn") for cell in CELLS], dtype=np.float64)
+KNOWN = np.array([not cell.startswith("unknown") for cell in CELLS], dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +142,8 @@ def _contributions(metric: str, facts: Facts, experiment: Experiment) -> Floats:
     elif metric == "money_per_prediction":
         above, below = _POSITIVE, np.ones_like(_POSITIVE)  # those are what money comes from
     else:
-        above = worth.per_accuracy_point_pct * _RIGHT + worth.per_error_point_pct * _FAILED
-        below = _KNOWN
+        above = worth.per_accuracy_point_pct * RIGHT + worth.per_error_point_pct * _FAILED
+        below = KNOWN
     w, w2, n = facts.cells("w"), facts.cells("w2"), facts.cells("n")
     with np.errstate(divide="ignore", invalid="ignore"):
         value = (w @ above) / (w @ below)
@@ -159,7 +159,7 @@ def _denominators(
     if metric == "money_per_prediction":
         least = np.minimum(treatment.predictions, control.predictions)
     elif metric == "net_business_value":
-        arms = [_effective(facts, _KNOWN) for facts in (treatment, control)]
+        arms = [_effective(facts, KNOWN) for facts in (treatment, control)]
         if experiment.business_value.per_latency_ms_pct:
             arms += [facts.column("timed") for facts in (treatment, control)]
         least = np.minimum.reduce(arms)
@@ -231,12 +231,12 @@ def _moments(facts: Facts) -> tuple[Floats, Floats, Floats]:
     """Accuracy, mean latency and error rate: means, variances, and covariances 12, 13, 23."""
     w, w2, n = facts.cells("w"), facts.cells("w2"), facts.cells("n")
     timed, latency = facts.column("timed"), facts.column("latency")
-    whole, everything = w @ _KNOWN, n.sum(axis=-1)
-    accuracy, mean = (w @ _RIGHT) / whole, latency / timed
+    whole, everything = w @ KNOWN, n.sum(axis=-1)
+    accuracy, mean = (w @ RIGHT) / whole, latency / timed
     failed, failures = n @ _FAILED, w @ _FAILED
     rate = failed / everything
     spread = _spread(mean, facts.column("latency_squared") / timed)
-    residual = _KNOWN * (_RIGHT - accuracy[..., None])
+    residual = KNOWN * (RIGHT - accuracy[..., None])
     slowness = facts.cells("latency") - facts.cells("timed") * mean[..., None]
     typical = np.divide(w, n, out=np.zeros_like(w), where=n > 0)
     means = np.stack([accuracy, mean * LATENCY_UNIT_MS, rate], axis=-1)

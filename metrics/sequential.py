@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import minimize_scalar
 from scipy.special import log_ndtr
 
 
@@ -83,16 +83,10 @@ def best_ratio(alpha: float) -> float:
     checked_alpha(alpha)
 
     def needed(log_r: float) -> float:
-        return _critical(alpha, math.exp(log_r))
+        return float(critical_z(alpha, math.exp(log_r)))
 
     found = minimize_scalar(needed, bounds=(-6.0, 8.0), method="bounded", options={"xatol": 1e-7})
     return math.exp(float(found.x))
-
-
-def _critical(alpha: float, r: float) -> float:
-    threshold = -math.log(alpha)
-    excess = lambda z: float(log_evidence(z, 1.0, r)) - threshold  # noqa: E731  # one expression
-    return float(brentq(excess, 0.0, _HIGHEST_Z, xtol=1e-12))
 
 
 def scale_for(effect: float, alpha: float) -> float:
@@ -108,7 +102,7 @@ def scale_for(effect: float, alpha: float) -> float:
     if not (math.isfinite(effect) and effect > 0):
         raise ValueError(f"expected an effect above 0, got {effect:g}")
     r = best_ratio(alpha)
-    exact = effect * math.sqrt(r) / _critical(alpha, r)
+    exact = effect * math.sqrt(r) / float(critical_z(alpha, r))
     step = 10.0 ** (math.floor(math.log10(exact)) - 1)
     return math.ceil(round(exact / step, 9)) * step
 
