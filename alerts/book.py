@@ -97,6 +97,10 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     """How many decisions were made, by treatment and what they did."""
     rollbacks: tuple[int, ...] = ()
     """When the newest rollbacks were ordered (arrival time); a new epoch does not forget them."""
+    quarantined: dict[str, dict[str, int]] = {}
+    """By treatment the versions that were rolled back, and when (arrival time)."""
+    head: str = ""
+    """Hash of the newest decision: the next one names it, so that none can be taken out."""
     settings: str = ""
     """Hash of what is tested, as it was when last judged."""
 
@@ -130,3 +134,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """By variant, of the epoch's mature cohorts: tp, fp, tn, fn, predictions, errors."""
     phase: Phase | None = None
     """The intended split, and what had arrived under it."""
+    previous: str = ""
+    """The hash of the decision before this one of the experiment; empty for the first."""
+    hash: str = ""
+    """Of everything else in it."""

@@ -97,6 +97,8 @@ class Command:
     actor: str
     reason: str
     until: int | None = None
+    force: bool = False
+    """Do it although there is a reason not to, such as a quarantine."""
 
 
 Happening = Look | Accepted | Failed | Verified | Command
@@ -109,6 +111,8 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     action: str | None = None
     reasons: tuple[str, ...] = ()
     actor: str = "abmonitor"
+    refused: str | None = None
+    """Why a person's command changed nothing."""
 
 
 def transition(standing: Standing, happening: Happening, policy: Policy) -> Transition:

@@ -17,6 +17,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     action: str = "rollback"
     decided_at: int
     """Epoch milliseconds of the look that decided."""
+    epoch: int = 1
+    """The treatment's life that the order belongs to."""
+    split: dict[str, float] = msgspec.field(default_factory=dict)
+    """The shares of the traffic that are intended once it is carried out; empty where nobody knows."""
+    versions: tuple[str, ...] = ()
+    """Versions of the treatment that were seen lately."""
     reasons: tuple[str, ...] = ()
     evidence: dict[str, object] = msgspec.field(default_factory=dict)
     dry_run: bool = False

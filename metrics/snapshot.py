@@ -27,6 +27,8 @@ class VariantFacts:
     """All cohorts together."""
     landmarks: Mapping[int, Panes] = field(default_factory=dict)
     """By landmark (ms) the cohorts with just the labels that had come within it."""
+    versions: Mapping[str, int] = field(default_factory=dict)
+    """When each version of it was last seen (arrival time, epoch ms), of the newest ones."""
 
     def matured(self, landmark: int) -> Panes:
         """Cohorts with the labels that were there `landmark` ms after the prediction; 0: the final ones."""
