@@ -5,9 +5,9 @@ from typing import Any
 
 from abmonitor import plans
 from abmonitor.document import events, join_rate
-from abmonitor.monitor import ExperimentView
 from abmonitor.replay import Replayed
 from abmonitor.settings import ExperimentSettings, Settings
+from abmonitor.view import ExperimentView
 from metrics.duration import Duration
 from metrics.experiment import DAY, HOUR
 

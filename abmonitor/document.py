@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from abmonitor.monitor import ExperimentView, View
+from abmonitor.view import ExperimentView, View
 from alerts.book import Phase
 from alerts.guardrails import Guardrail
 from alerts.judge import Judgement

@@ -1,26 +1,29 @@
 """The monitor: reads, judges, writes down, and acts. Its own failure never rolls back and never promotes."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 
 import redis.asyncio
 
-from abmonitor.hinting import Hinted, Hinting, Subject
+from abmonitor.acting import Acting
+from abmonitor.books import Books
+from abmonitor.hinting import Hinting, Subject
 from abmonitor.settings import ExperimentSettings, Settings
-from alerts.book import Book, Decision
+from abmonitor.view import ExperimentView, View
+from alerts.book import Decision
 from alerts.cohorts import pairs
+from alerts.courier import Courier
 from alerts.deliberate import Deliberation, Outcome
 from alerts.edges import Edge
-from alerts.machine import Accepted, Failed, Look
-from alerts.order import Order, Receipt
-from alerts.outbox import Dispatcher, Fate, fate
+from alerts.machine import Command, Elapsed, Look, needs_clock
+from alerts.outbox import Dispatcher
 from alerts.standing import Standing
 from alerts.store import AlertStore, StaleBookError
-from metrics.compare import Comparison, compare
-from metrics.drift import Drift
+from metrics.compare import compare
 from metrics.duration import Duration
-from metrics.hints import Hint
 from metrics.reader import Reader
 from metrics.snapshot import Fleet, Snapshot
 
@@ -29,36 +32,12 @@ MAX_CONFLICTS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class ExperimentView:
-    """Everything that faces show of one experiment."""
+class Commanded:
+    """What became of a person's command."""
 
-    experiment: ExperimentSettings
-    snapshot: Snapshot
-    book: Book
-    comparisons: Mapping[str, Comparison]
-    decisions: tuple[Decision, ...] = ()
-    hinted: Hinted | None = None
-    """None where nobody looked for drift, or could."""
-
-    @property
-    def hints(self) -> tuple[Hint, ...] | None:
-        """What a person should look at, as of the latest whole ten minutes; None as for `hinted`."""
-        return None if self.hinted is None else self.hinted.hints
-
-    @property
-    def drift(self) -> Drift | None:
-        """The raw numbers behind the hints."""
-        return None if self.hinted is None else self.hinted.drift
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What the monitor knows after a tick."""
-
-    experiments: Mapping[str, ExperimentView] = field(default_factory=dict)
-    fleet: Fleet = field(default_factory=lambda: Fleet({}, {}))
-    as_of: int | None = None
-    """Epoch ms of the monitor's clock at the tick."""
+    decisions: tuple[Decision, ...]
+    refused: Mapping[str, str]
+    """By treatment, why nothing changed."""
 
 
 class Monitor:
@@ -71,24 +50,26 @@ class Monitor:
         dispatchers: Mapping[str, Dispatcher],
         *,
         clock: Callable[[], int],
+        books: Books | None = None,
         stale_after: int | None = None,
+        patience: float | None = None,
         observes_traffic: bool = True,
         hints: bool = False,
     ) -> None:
         """`clock`: epoch ms. `observes_traffic`: what an order does can be seen in the events.
 
-        `stale_after`: data that is older (ms) than this holds; None where time is the data's own.
-        `hints`: ticks look for hints about drift, too; else only `add_hints` does.
+        `books`: with leases and a control log where several monitors may run. `stale_after`: data that
+        is older (ms) than this holds; None where time is the data's own. `patience`: seconds that a tick
+        waits for an actuator; None for as long as it takes. `hints`: ticks look for hints about drift,
+        too; else only `add_hints` does.
         """
-        self._settings, self._dispatchers = settings, dispatchers
+        self._settings = settings
         self._new_reader: Callable[[], Reader] = lambda: Reader(client, settings.deployment)
         self._reader = self._new_reader()
-        self._store = AlertStore(client, settings.deployment)
         self._clock, self._stale_after = clock, stale_after
-        self._observes_traffic = observes_traffic
         self._looks_for_hints, self._hinting = hints, Hinting()
-        self._books: dict[str, Book] = {}
-        self._decisions: dict[str, list[Decision]] = {}
+        self._books = books or Books(AlertStore(client, settings.deployment))
+        self._experiments = {each.name: each for each in settings.experiments}
         self._deliberations = {
             experiment.name: Deliberation(
                 experiment,
@@ -100,6 +81,16 @@ class Monitor:
             )
             for experiment in settings.experiments
         }
+        self._courier = Courier(dispatchers, patience)
+        self._acting = Acting(
+            self._books,
+            self._courier,
+            self._deliberations,
+            clock,
+            observes_traffic=observes_traffic,
+        )
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """One at a time changes an experiment: a tick, or a person's command."""
         self.view = View()
 
     async def tick(self) -> View:
@@ -109,30 +100,58 @@ class Monitor:
         judged; the view stays the one of the latest tick that went well.
         """
         fleet = await self._read()
-        for experiment in self._settings.experiments:  # all: the brake looks at every book
-            await self._load(experiment.name)
+        await self._books.refresh(self._experiments)  # all: the brake looks at every book
         failures: list[Exception] = []
-        for experiment in self._settings.experiments:
+        for name in self._experiments:
             try:
-                await self._judge(experiment.name, fleet.snapshots[experiment.name])
+                async with self._turns[name]:
+                    await self._judge(name, fleet.snapshots[name])
+                    await self._books.note(name)
             except Exception as error:  # noqa: BLE001  # it is raised below
                 failures.append(error)
         if failures:
             raise failures[0] if len(failures) == 1 else ExceptionGroup("tick", failures)
         if self._looks_for_hints:
             await self._hinting.look_at_one(
-                Subject(experiment, fleet.snapshots[experiment.name], self._books[experiment.name])
-                for experiment in self._settings.experiments
+                Subject(experiment, fleet.snapshots[name], self._books.known[name])
+                for name, experiment in self._experiments.items()
             )
-        self.view = View(
-            {
-                experiment.name: self._view(experiment, fleet.snapshots[experiment.name])
-                for experiment in self._settings.experiments
-            },
-            fleet,
-            self._clock(),
-        )
+        self.view = self._seen(fleet)
         return self.view
+
+    async def command(self, name: str, treatment: str | None, command: Command) -> Commanded:
+        """A person's word about one treatment, or about all of an experiment (None).
+
+        Any monitor takes it; the one that leads carries it out. Raises KeyError where there is no such
+        experiment or treatment, and what the store raises.
+        """
+        experiment = self._experiments[name]
+        if treatment is not None and treatment not in experiment.treatments:
+            raise KeyError(treatment)
+        wanted = experiment.treatments if treatment is None else (treatment,)
+        seen = self.view.experiments.get(name)
+        snapshot = seen.snapshot if seen else (await self._read()).snapshots[name]
+        async with self._turns[name]:
+            conflicts = 0
+            while True:
+                await self._books.reload(name)
+                try:
+                    return await self._commanded(name, wanted, command, snapshot)
+                except StaleBookError:
+                    conflicts += 1
+                    if conflicts == MAX_CONFLICTS:
+                        raise
+
+    async def _commanded(
+        self, name: str, wanted: Sequence[str], command: Command, snapshot: Snapshot
+    ) -> Commanded:
+        outcome = Outcome(self._books.known[name])
+        for treatment in wanted:
+            outcome = self._deliberations[name].apply(outcome, treatment, command, snapshot)
+        if outcome.decisions:
+            await self._books.save_command(name, outcome)
+            await self._acting.dispatch(name, snapshot)
+        return Commanded(outcome.decisions, outcome.refused)
 
     async def add_hints(self) -> View:
         """Look for hints about every experiment of the latest tick: what a replay does once, at its end."""
@@ -153,8 +172,23 @@ class Monitor:
             self._reader = self._new_reader()  # this one may have read half, and takes it for all
             raise
 
+    def _seen(self, fleet: Fleet) -> View:
+        """The view of everything as it is now."""
+        books, log = self._books, self._books.journal
+        return View(
+            {
+                name: self._view(experiment, fleet.snapshots[name])
+                for name, experiment in self._experiments.items()
+            },
+            fleet,
+            self._clock(),
+            dict(books.unknown),
+            frozenset(name for name in self._experiments if books.leads(name)),
+            log.problem if log else None,
+        )
+
     def _view(self, experiment: ExperimentSettings, snapshot: Snapshot) -> ExperimentView:
-        book = self._books[experiment.name]
+        book = self._books.held(experiment.name, experiment.treatments)
         harmed = frozenset(
             treatment
             for treatment, standing in book.standings.items()
@@ -169,50 +203,59 @@ class Monitor:
             snapshot,
             book,
             compare(experiment, paired, harmed, experiment.testing.planned),
-            tuple(self._decisions[experiment.name]),
+            tuple(self._books.decisions[experiment.name]),
             self._hinting.found(experiment.name),
         )
-
-    async def _load(self, name: str) -> None:
-        """Read the book: somebody else, such as a person, may have changed it since the last tick."""
-        book = await self._store.load(name)
-        if name not in self._books or book.version != self._books[name].version:
-            self._decisions[name] = await self._store.decisions(name)
-        self._books[name] = book
 
     async def _judge(self, name: str, snapshot: Snapshot) -> None:
         """Judge one experiment, again from the start when somebody else changed its book meanwhile."""
         for conflicts in count(1):
+            if name in self._books.unknown or not self._books.leads(name):
+                return
             try:
                 await self._advance(name, snapshot)
             except StaleBookError:
                 if conflicts == MAX_CONFLICTS:
                     raise
-                await self._load(name)
+                await self._books.reload(name)
             else:
                 return
 
     async def _advance(self, name: str, snapshot: Snapshot) -> None:
-        await self._dispatch(name, snapshot)
+        await self._acting.dispatch(name, snapshot)
         deliberation = self._deliberations[name]
-        edges = deliberation.examiner.edges(self._books[name], snapshot)
-        outcome = Outcome(self._books[name])
+        edges = deliberation.examiner.edges(self._books.known[name], snapshot)
+        outcome = Outcome(self._books.known[name])
         for edge in edges:
             outcome = self._look(deliberation, outcome, edge, snapshot)
             if outcome.orders:  # act on what was decided before looking further
                 outcome = await self._act(name, outcome, snapshot)
         if not edges:
             outcome = self._hold_if_stale(deliberation, outcome, snapshot)
+        outcome = self._passed_time(deliberation, outcome, snapshot)
         if outcome.orders:
             outcome = await self._act(name, outcome, snapshot)
-        if outcome.book != self._books[name]:
-            await self._save(name, outcome)
+        if outcome.book != self._books.known[name]:
+            await self._books.save(name, outcome)
 
     async def _act(self, name: str, outcome: Outcome, snapshot: Snapshot) -> Outcome:
         """Write down what was decided, then carry it out."""
-        await self._save(name, outcome)
-        await self._dispatch(name, snapshot)
-        return Outcome(self._books[name])
+        await self._books.save(name, outcome)
+        await self._acting.dispatch(name, snapshot)
+        return Outcome(self._books.known[name])
+
+    def _passed_time(
+        self, deliberation: Deliberation, outcome: Outcome, snapshot: Snapshot
+    ) -> Outcome:
+        """What the clock alone brings about, where time is not the data's own."""
+        at = self._clock()
+        for treatment, standing in outcome.book.standings.items():
+            if self._stale_after is not None and needs_clock(standing):
+                braked = len(outcome.orders) >= self._allowed(at)
+                outcome = deliberation.apply(
+                    outcome, treatment, Elapsed(at), snapshot, braked=braked
+                )
+        return outcome
 
     def _hold_if_stale(
         self, deliberation: Deliberation, outcome: Outcome, snapshot: Snapshot
@@ -249,47 +292,7 @@ class Monitor:
     def _allowed(self, at: int) -> int:
         """How many more rollbacks may be ordered around `at` before a person must decide."""
         brake = self._settings.brake
-        ordered = (when for book in self._books.values() for when in book.rollbacks)
+        ordered = (when for book in self._books.known.values() for when in book.rollbacks)
         # Also later ones: after an outage experiments catch up one after the other.
         recent = [when for when in ordered if abs(at - when) <= brake.within]
         return max(0, brake.rollbacks - len(recent))
-
-    async def _save(self, name: str, outcome: Outcome, settled: tuple[str, ...] = ()) -> None:
-        self._books[name] = await self._store.save(
-            name,
-            outcome.book,
-            decisions=outcome.decisions,
-            orders=outcome.orders,
-            settled=settled,
-        )
-        self._decisions[name] = [*self._decisions[name], *outcome.decisions][-100:]
-
-    async def _dispatch(self, name: str, snapshot: Snapshot) -> None:
-        """Offer every order in the outbox to the actuator, and write down what it said."""
-        if not self._books[name].rollbacks:
-            return
-        for order in await self._store.outbox(name):
-            outcome = Outcome(self._books[name])
-            if _fate(order, outcome) is Fate.CARRY_OUT:
-                receipt = await self._dispatchers[name].attempt(order)
-                if receipt is None:
-                    continue
-                outcome = self._told(name, order, receipt, snapshot)
-            settled = _fate(order, outcome) is Fate.SETTLED
-            if settled or outcome.book != self._books[name]:
-                await self._save(name, outcome, (order.id,) if settled else ())
-            if settled:
-                self._dispatchers[name].forget(order.id)
-
-    def _told(self, name: str, order: Order, receipt: Receipt, snapshot: Snapshot) -> Outcome:
-        """What the actuator's answer makes of the book."""
-        at = max(self._clock(), order.decided_at)
-        happening: Accepted | Failed = Failed(at, receipt.detail)
-        if receipt.accepted:
-            happening = Accepted(at, observable=self._observes_traffic)
-        outcome = Outcome(self._books[name])
-        return self._deliberations[name].apply(outcome, order.treatment, happening, snapshot)
-
-
-def _fate(order: Order, outcome: Outcome) -> Fate:
-    return fate(order, outcome.book.standings.get(order.treatment, Standing()))

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from abmonitor.monitor import Monitor, View
+from abmonitor.monitor import Monitor
 from abmonitor.settings import Settings
+from abmonitor.view import View
 from alerts.order import Order, Receipt, Verification
 from alerts.outbox import Dispatcher
 from stream.batch import Batch, BatchReport, DeadLetter

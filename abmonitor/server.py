@@ -7,8 +7,8 @@ from aiohttp import web
 
 from abmonitor.document import experiment
 from abmonitor.http import Ready, as_json, base_application
-from abmonitor.monitor import View
 from abmonitor.telemetry import registry
+from abmonitor.view import View
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from abmonitor.document import INTERVAL, events, experiment
-from abmonitor.monitor import View
 from abmonitor.plans import line
 from abmonitor.progress import progress_table
+from abmonitor.view import View
 
 
 STYLES = {

@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 
 import alerts.families
 import metrics.families
-from abmonitor.monitor import View
+from abmonitor.view import View
 
 
 class ViewCollector(Collector):

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from alerts.actuators.patience import CircuitBreaker, backoff
-from alerts.order import Actuator, Order, Receipt
+from alerts.order import Actuator, Order, Receipt, Verification
 from alerts.standing import Standing, State
 
 
 LONGEST_ATTEMPT = 90.0
-"""Seconds after which an actuator that does not answer is left: others wait for their turn."""
+"""Seconds after which an actuator that does not answer is left, and asked anew."""
+
+READ_BACK_EVERY = 2.0
+"""Seconds between two questions whether an order took effect."""
 
 
 class Fate(Enum):
@@ -50,6 +53,8 @@ class _Attempts:
 
     made: int = 0
     not_before: float = 0.0
+    asked_after: float = 0.0
+    """When its effect may be asked for again."""
 
 
 @dataclass(slots=True)
@@ -83,6 +88,19 @@ class Dispatcher:
         wait = max(backoff(attempts.made, self.chance), receipt.retry_after or 0.0)
         attempts.made, attempts.not_before = attempts.made + 1, now + wait
         return receipt
+
+    async def verify(self, order: Order) -> Verification | None:
+        """Whether `order` took effect; None when it is not yet time to ask again. Never raises."""
+        attempts = self._attempts.setdefault(order.id, _Attempts())
+        if self.clock() < attempts.asked_after:
+            return None
+        try:
+            async with asyncio.timeout(self.longest):
+                return await self.actuator.verify(order)
+        except Exception:  # noqa: BLE001  # an actuator is anybody's; what it cannot say is not known
+            return Verification.PENDING
+        finally:
+            attempts.asked_after = self.clock() + READ_BACK_EVERY
 
     async def _apply(self, order: Order) -> Receipt:
         """What the actuator says, also if it breaks its word to never raise and to answer."""

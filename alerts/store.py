@@ -4,18 +4,20 @@ They share one hash tag, so that a decision, the entry in the audit trail and th
 in one atomic step, or not at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import redis.asyncio
 from redis.exceptions import WatchError
 
 from alerts.book import Book, Decision
+from alerts.keys import experiment_key
 from alerts.order import Order
 
 
 class StaleBookError(Exception):
-    """Somebody else has changed the book; nothing was written."""
+    """Somebody else has changed the book, or has taken over; nothing was written."""
 
 
 class AlertStore:
@@ -25,12 +27,34 @@ class AlertStore:
         self._client, self._deployment = client, deployment
 
     def _key(self, experiment: str, name: str) -> str:
-        return f"{{{self._deployment}:experiment:{experiment}}}:{name}"
+        return experiment_key(self._deployment, experiment, name)
 
     async def load(self, experiment: str) -> Book:
         """The book, an empty one where there is none."""
         packed = await self._client.get(self._key(experiment, "book"))
         return msgspec.json.decode(packed, type=Book) if packed else Book()
+
+    async def refresh(self, books: Mapping[str, Book]) -> dict[str, Book]:
+        """The books of the same experiments as they are now; those that did not change are not fetched."""
+        versions = await self._all([("get", self._key(name, "version")) for name in books])
+        changed = [
+            name
+            for (name, book), version in zip(books.items(), versions, strict=True)
+            if int(version or 0) != book.version
+        ]
+        packed = await self._all([("get", self._key(name, "book")) for name in changed])
+        fresh = {
+            name: msgspec.json.decode(one, type=Book) if one else Book()
+            for name, one in zip(changed, packed, strict=True)
+        }
+        return {**books, **fresh}
+
+    async def _all(self, commands: Iterable[tuple[str, str]]) -> list[Any]:
+        """The answers to many commands, in one round trip (to each node of a cluster)."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for command, key in commands:
+                getattr(pipe, command)(key)
+            return await pipe.execute()
 
     async def save(
         self,
@@ -40,27 +64,22 @@ class AlertStore:
         decisions: Sequence[Decision] = (),
         orders: Sequence[Order] = (),
         settled: Sequence[str] = (),
+        evidence: Mapping[str, bytes] | None = None,
+        fence: int | None = None,
     ) -> Book:
         """Write the book and what goes with it; returns the book as it is now stored.
 
-        `orders` go into the outbox, the orders with the ids `settled` out of it. Raises StaleBookError
-        unless `book` was made from the stored one.
+        `orders` go into the outbox, the orders with the ids `settled` out of it; `evidence` is what
+        decisions rest on, by their ids. Raises StaleBookError unless `book` was made from the stored one
+        and `fence`, the writer's token, is the newest (None: a person's word, which needs no lease).
         """
-        key = self._key(experiment, "book")
         fresh = msgspec.structs.replace(book, version=book.version + 1)
-        async with self._client.pipeline(transaction=True) as pipe:
-            await pipe.watch(key)
-            packed = await pipe.get(key)
-            stored = msgspec.json.decode(packed, type=Book).version if packed else 0
-            if stored != book.version:
-                raise StaleBookError(
-                    f"{experiment}: expected version {book.version}, found {stored}"
-                )
+        pipe = self._client.pipeline(transaction=True)
+        async with pipe:
+            await self._guard(pipe, experiment, book.version, fence)
             pipe.multi()  # type: ignore[no-untyped-call]  # as redis-py has it
-            pipe.set(key, msgspec.json.encode(fresh))
-            audit, outbox = self._key(experiment, "audit"), self._key(experiment, "outbox")
-            for decision in decisions:
-                pipe.rpush(audit, msgspec.json.encode(decision))
+            self._write(pipe, experiment, fresh, decisions, evidence or {})
+            outbox = self._key(experiment, "outbox")
             for order in orders:
                 pipe.hset(outbox, order.id, msgspec.json.encode(order))
             if settled:
@@ -71,10 +90,76 @@ class AlertStore:
                 raise StaleBookError(f"{experiment}: changed while it was written") from error
         return fresh
 
+    async def _guard(self, pipe: Any, experiment: str, version: int, fence: int | None) -> None:
+        """Watch the book's version and the fence; raises StaleBookError where they are not as expected."""
+        keys = [self._key(experiment, name) for name in ("version", "fence")]
+        await pipe.watch(*keys)
+        stored, newest = [int(await pipe.get(key) or 0) for key in keys]
+        if stored != version:
+            raise StaleBookError(f"{experiment}: expected version {version}, found {stored}")
+        if fence is not None and newest != fence:
+            raise StaleBookError(f"{experiment}: another monitor has taken over (fence {newest})")
+
+    def _write(
+        self,
+        pipe: Any,
+        experiment: str,
+        book: Book,
+        decisions: Iterable[Decision],
+        evidence: Mapping[str, bytes],
+    ) -> None:
+        pipe.set(self._key(experiment, "version"), book.version)
+        pipe.set(self._key(experiment, "book"), msgspec.json.encode(book))
+        for decision in decisions:
+            pipe.rpush(self._key(experiment, "audit"), msgspec.json.encode(decision))
+        for name, packed in evidence.items():
+            pipe.hset(self._key(experiment, "evidence"), name, packed)
+
+    async def put_back(
+        self,
+        experiment: str,
+        book: Book,
+        decisions: Sequence[Decision],
+        evidence: Mapping[str, bytes],
+        fence: int | None = None,
+    ) -> Book:
+        """Write what a store that lost everything once held. Raises StaleBookError where it holds a book."""
+        fresh = msgspec.structs.replace(book, version=book.version + 1)
+        pipe = self._client.pipeline(transaction=True)
+        async with pipe:
+            await self._guard(pipe, experiment, 0, fence)
+            pipe.multi()  # type: ignore[no-untyped-call]  # as redis-py has it
+            pipe.delete(self._key(experiment, "audit"))
+            self._write(pipe, experiment, fresh, decisions, evidence)
+            try:
+                await pipe.execute()
+            except WatchError as error:
+                raise StaleBookError(f"{experiment}: changed while it was put back") from error
+        return fresh
+
     async def decisions(self, experiment: str, newest: int = 100) -> list[Decision]:
         """The newest decisions (at least one is asked for), oldest first."""
         entries = await self._client.lrange(self._key(experiment, "audit"), -newest, -1)
         return [msgspec.json.decode(entry, type=Decision) for entry in entries]
+
+    async def decision(self, experiment: str, name: str) -> Decision | None:
+        """The decision with the id `name`, None where there is none."""
+        every = reversed(await self._client.lrange(self._key(experiment, "audit"), 0, -1))
+        decoded = (msgspec.json.decode(entry, type=Decision) for entry in every)
+        return next((decision for decision in decoded if decision.id == name), None)
+
+    async def evidence(self, experiment: str, decision: str) -> bytes | None:
+        """What a decision rests on, as it was given to `save`; None where nothing was."""
+        found: bytes | None = await self._client.hget(self._key(experiment, "evidence"), decision)
+        return found
+
+    async def logged(self, experiment: str) -> int:
+        """How many decisions are in the control log, as far as `note_logged` was told."""
+        return int(await self._client.get(self._key(experiment, "logged")) or 0)
+
+    async def note_logged(self, experiment: str, decisions: int) -> None:
+        """Remember that so many decisions are in the control log."""
+        await self._client.set(self._key(experiment, "logged"), decisions)
 
     async def outbox(self, experiment: str) -> list[Order]:
         """Orders that are not settled yet, oldest first."""

@@ -13,7 +13,7 @@ from abmonitor.demo.live import Screen, ending
 from abmonitor.demo.scene import PortError, Scene, scene
 from abmonitor.demo.story import Story, tell
 from abmonitor.document import document
-from abmonitor.monitor import View
+from abmonitor.view import View
 
 
 PACE_S = 0.08

@@ -15,7 +15,6 @@ from rich.text import Text
 from abmonitor.demo.scene import HOST, Scene
 from abmonitor.demo.story import Story
 from abmonitor.document import experiment
-from abmonitor.monitor import View
 from abmonitor.progress import progress_table
 from abmonitor.summary import (
     UNKNOWN,
@@ -27,6 +26,7 @@ from abmonitor.summary import (
     rows_table,
     standing,
 )
+from abmonitor.view import View
 
 
 BARS = "▁▂▃▄▅▆▇█"

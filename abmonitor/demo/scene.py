@@ -13,9 +13,10 @@ from itertools import islice
 from abmonitor.demo.offers import Offer, load_offers
 from abmonitor.demo.router import Router, Sent
 from abmonitor.http import serving
-from abmonitor.monitor import Monitor, View
+from abmonitor.monitor import Monitor
 from abmonitor.server import application
 from abmonitor.settings import OnBreach, Settings, load
+from abmonitor.view import View
 from alerts.actuators.webhook import Webhook, WebhookOptions
 from alerts.outbox import Dispatcher
 from metrics.experiment import MINUTE, Profitability

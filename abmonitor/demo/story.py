@@ -9,7 +9,7 @@ from typing import Any
 
 from abmonitor.demo.offers import Decision, Offer
 from abmonitor.demo.router import Router
-from abmonitor.monitor import ExperimentView
+from abmonitor.view import ExperimentView
 from alerts.book import Decision as Rollback
 from metrics.experiment import Profitability
 

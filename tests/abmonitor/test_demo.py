@@ -33,8 +33,8 @@ from abmonitor.demo.scene import (
 from abmonitor.demo.story import Story, tell
 from abmonitor.document import experiment
 from abmonitor.http import serving
-from abmonitor.monitor import View
 from abmonitor.server import application
+from abmonitor.view import View
 from alerts.actuators import signing
 from alerts.standing import State
 from metrics.experiment import Profitability

@@ -19,7 +19,7 @@ from support.views import settings_of, view_of
 
 from abmonitor.document import document, events, experiment, join_rate
 from abmonitor.hinting import Hinted
-from abmonitor.monitor import View
+from abmonitor.view import View
 from alerts.phases import MISMATCH, mismatch, mismatch_limit
 from metrics.drift import Drift
 from metrics.hints import Hint

@@ -10,8 +10,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from support.panes import EXPERIMENT, START, World, pane, steady
 
 import abmonitor.hinting
-from abmonitor.monitor import MAX_CONFLICTS, Monitor, View
+from abmonitor.monitor import MAX_CONFLICTS, Monitor
 from abmonitor.settings import Brake, ExperimentSettings, OnBreach, Settings
+from abmonitor.view import View
 from alerts.book import Book, Decision
 from alerts.deliberate import Deliberation, Outcome
 from alerts.guardrails import Guardrail
@@ -119,7 +120,8 @@ def monitor(store: Store, site: Site, given: Settings | None = None, **options: 
         found.name: Dispatcher(site, lambda: site.now / 1000, chance=lambda: 0.0)
         for found in chosen.experiments
     }
-    made = Monitor(chosen, store.client, dispatchers, clock=lambda: site.now, **options)
+    given_clock = {"clock": lambda: site.now}
+    made = Monitor(chosen, store.client, dispatchers, **given_clock | options)
     made._new_reader = lambda: site  # type: ignore[assignment, return-value]
     made._reader = made._new_reader()
     return made
@@ -185,8 +187,7 @@ async def test_it_does_not_matter_how_often_it_ticks(embedded_store: Store) -> N
     for step in (10_000, 7 * MINUTE, 56 * MINUTE):
         await embedded_store.client.flushdb()
         site = failing()
-        made = monitor(embedded_store, site, observes_traffic=False)
-        made._clock = lambda: 0  # as in a replay
+        made = monitor(embedded_store, site, observes_traffic=False, clock=lambda: 0)
         await pass_time(made, site, START + 56 * MINUTE, step)
         book = await kept(embedded_store).load("offers")
         outcomes.append((await kept(embedded_store).decisions("offers"), book.standings))
@@ -272,7 +273,7 @@ async def test_a_monitor_that_dies_at_any_write_decides_the_same_once(
     decisions, book = await undisturbed(embedded_store)
     site = failing()
     made = monitor(embedded_store, site)
-    made._store = DyingStore(embedded_store, at, when)
+    made._books.store = DyingStore(embedded_store, at, when)
     assert await survive(embedded_store, site, lambda: made, BAD + 10 * MINUTE) == 1
     assert await kept(embedded_store).decisions("offers") == decisions
     ended = await kept(embedded_store).load("offers")
@@ -310,17 +311,17 @@ async def test_an_answer_that_got_lost_decides_nothing_twice(store: Store) -> No
     decisions, _ = await undisturbed(store)
     site = failing()
     made = monitor(store, site)
-    good, unsure = made._store, Unsure(store)
+    good, unsure = made._books.store, Unsure(store)
     while site.now < BAD + 10 * MINUTE:
         site.now += MINUTE
-        made._store = unsure
+        made._books.store = unsure
         for _ in range(4):
             try:
                 await made.tick()
             except RedisConnectionError:
                 continue
             break
-        made._store = good
+        made._books.store = good
         await made.tick()
     assert await kept(store).decisions("offers") == decisions
     assert set(site.received) == {decisions[0].id}
@@ -506,7 +507,7 @@ async def test_a_tick_begins_again_with_the_book_that_somebody_else_wrote(
     site = failing()
     made = monitor(store, site)
     await pass_time(made, site, BAD + 2 * MINUTE)
-    made._store = Contested(store, times)
+    made._books.store = Contested(store, times)
     view = await pass_time(made, site, BAD + 3 * MINUTE)
     assert await actions(store) == ["rollback", "accepted"]
     assert len(site.received) == 1
@@ -519,12 +520,12 @@ async def test_a_book_that_never_stays_the_same_is_an_error_and_the_next_tick_go
     site = failing()
     made = monitor(store, site)
     before = await pass_time(made, site, BAD + 2 * MINUTE)
-    good, made._store = made._store, Contested(store, MAX_CONFLICTS)
+    good, made._books.store = made._books.store, Contested(store, MAX_CONFLICTS)
     with pytest.raises(StaleBookError):
         await pass_time(made, site, BAD + 3 * MINUTE)
     assert made.view is before
     assert site.received == []
-    made._store = good
+    made._books.store = good
     await made.tick()
     assert await actions(store) == ["rollback", "accepted"]
 
@@ -586,14 +587,16 @@ def breaks(method: Callable[..., Awaitable[Any]], name: str) -> Callable[..., Aw
     return broken
 
 
-@pytest.mark.parametrize("method", ["load", "decisions"])
-async def test_a_book_that_cannot_be_read_is_an_error_that_changes_nothing(
-    store: Store, monkeypatch: pytest.MonkeyPatch, method: str
+async def test_books_that_cannot_be_read_are_an_error_that_changes_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def broken(_: object) -> None:
+        raise RedisConnectionError
+
     site = failing()
     made = monitor(store, site)
     with monkeypatch.context() as patch:
-        patch.setattr(made._store, method, breaks(getattr(made._store, method), "offers"))
+        patch.setattr(made._books.store, "refresh", broken)
         with pytest.raises(RedisConnectionError):
             await made.tick()
     assert [key async for key in store.client.scan_iter()] == []
@@ -606,7 +609,7 @@ async def test_an_experiment_that_cannot_be_written_keeps_no_other_from_being_ju
 ) -> None:
     site = failing()
     made = monitor(store, site, settings(declared("first"), declared("second")))
-    monkeypatch.setattr(made._store, "save", breaks(made._store.save, "first"))
+    monkeypatch.setattr(made._books.store, "save", breaks(made._books.store.save, "first"))
     while site.now < BAD + 3 * MINUTE:
         site.now += MINUTE
         with pytest.raises(RedisConnectionError, match="first"):
@@ -622,7 +625,7 @@ async def test_several_failures_are_told_together(
     made = monitor(store, site, settings(declared("first"), declared("second")))
     site.now += MINUTE
     for name in ("first", "second"):
-        monkeypatch.setattr(made._store, "save", breaks(made._store.save, name))
+        monkeypatch.setattr(made._books.store, "save", breaks(made._books.store.save, name))
     with pytest.raises(ExceptionGroup) as caught:
         await made.tick()
     assert [str(error) for error in caught.value.exceptions] == ["first", "second"]

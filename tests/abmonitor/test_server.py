@@ -15,8 +15,8 @@ from support.views import view_of
 
 from abmonitor.document import experiment
 from abmonitor.http import serving
-from abmonitor.monitor import View
 from abmonitor.server import application
+from abmonitor.view import View
 
 
 Client = TestClient[Any, Any]

@@ -10,8 +10,8 @@ from support.views import settings_of, view_of
 
 from abmonitor.checks import check
 from abmonitor.hinting import Hinted
-from abmonitor.monitor import View
 from abmonitor.summary import MOST_HINTS, UNKNOWN, check_table, moment, number, render
+from abmonitor.view import View
 from metrics.drift import Drift
 from metrics.hints import Hint
 

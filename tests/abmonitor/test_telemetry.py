@@ -11,8 +11,8 @@ from support.eventfiles import MINUTE, SETTINGS, START, lines, outcome, traffic
 from support.views import settings_of, view_of
 
 from abmonitor.document import document
-from abmonitor.monitor import View
 from abmonitor.telemetry import ViewCollector, registry
+from abmonitor.view import View
 
 
 ALLOWED = {

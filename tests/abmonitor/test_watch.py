@@ -13,9 +13,9 @@ from redis.exceptions import NoPermissionError
 from support.failing import HookedStore
 from support.panes import EXPERIMENT, START, pane, steady
 
-from abmonitor.monitor import View
 from abmonitor.secret import Secret, SecretError
 from abmonitor.settings import ExperimentSettings, OnBreach, Settings
+from abmonitor.view import View
 from abmonitor.watch import Watch, actuators_of
 from alerts.actuators.log import Log
 from alerts.actuators.webhook import Webhook

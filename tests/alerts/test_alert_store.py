@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from support.decisions import decision
 
-from alerts.book import Book, Decision
+from alerts.book import Book
 from alerts.order import Order
 from alerts.standing import Standing, State
 from alerts.store import AlertStore, StaleBookError
@@ -15,26 +16,6 @@ from stream.store import Store
 
 def kept(store: Store, deployment: str = "shop") -> AlertStore:
     return AlertStore(store.client, deployment)
-
-
-def decision(number: int) -> Decision:
-    return Decision(
-        id=f"offers:new:{number}:{number}",
-        action="hold",
-        experiment="offers",
-        treatment="new",
-        at=number,
-        reasons=("labels stalled",),
-        state=State.HOLD,
-        before=State.HEALTHY,
-        epoch=1,
-        actor="abmonitor",
-        settings="f1",
-        dry_run=False,
-        watermark=number,
-        judgements={},
-        counts={"new": {"tp": 1}},
-    )
 
 
 def order(name: str, decided_at: int = 1) -> Order:
@@ -204,6 +185,7 @@ async def test_everything_of_an_experiment_lies_in_one_slot(store: Store) -> Non
         "{shop:experiment:offers}:audit",
         "{shop:experiment:offers}:book",
         "{shop:experiment:offers}:outbox",
+        "{shop:experiment:offers}:version",
     ]
 
 
@@ -211,3 +193,51 @@ async def test_a_book_of_a_later_version_of_the_program_can_be_read(store: Store
     key = "{shop:experiment:offers}:book"
     await store.client.set(key, b'{"version": 7, "decisions": 3, "of_tomorrow": [1]}')
     assert await kept(store).load("offers") == Book(version=7, decisions=3)
+
+
+async def test_what_did_not_change_is_not_fetched_again(store: Store) -> None:
+    mine = kept(store)
+    first = await mine.save("offers", HELD)
+    known = {"offers": first, "loans": Book()}
+    same = await mine.refresh(known)
+    assert same["offers"] is first
+    assert same["loans"] is known["loans"]
+    second = await mine.save("offers", first)
+    assert (await mine.refresh(known))["offers"] == second
+
+
+async def test_a_book_that_got_lost_is_an_empty_one(store: Store) -> None:
+    first = await kept(store).save("offers", HELD)
+    await store.client.flushdb()
+    assert await kept(store).refresh({"offers": first}) == {"offers": Book()}
+
+
+async def test_what_got_lost_can_be_put_back_once(store: Store) -> None:
+    mine = kept(store)
+    book = await mine.save("offers", HELD, decisions=[decision(1)])
+    await store.client.flushdb()
+    back = await mine.put_back("offers", book, [decision(1)], {"offers:new:1:1": b"why"})
+    assert back.standings == book.standings
+    assert await mine.load("offers") == back
+    assert await mine.decisions("offers") == [decision(1)]
+    assert await mine.evidence("offers", "offers:new:1:1") == b"why"
+    with pytest.raises(StaleBookError):
+        await mine.put_back("offers", book, [], {})
+    assert await mine.decisions("offers") == [decision(1)]
+
+
+async def test_a_decision_is_found_by_its_id_with_what_it_rests_on(store: Store) -> None:
+    mine, name = kept(store), "offers:new:2:2"
+    await mine.save(
+        "offers", HELD, decisions=[decision(1), decision(2)], evidence={name: b"\x00\xff"}
+    )
+    assert await mine.decision("offers", name) == decision(2)
+    assert await mine.evidence("offers", name) == b"\x00\xff"
+    assert await mine.decision("offers", "offers:new:3:3") is None
+    assert await mine.evidence("offers", "offers:new:1:1") is None
+
+
+async def test_how_far_the_control_log_is_is_remembered(store: Store) -> None:
+    assert await kept(store).logged("offers") == 0
+    await kept(store).note_logged("offers", 7)
+    assert await kept(store).logged("offers") == 7

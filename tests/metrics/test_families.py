@@ -6,8 +6,8 @@ from prometheus_client.core import Metric
 from support.eventfiles import HOUR, MINUTE, SETTINGS, Event, traffic
 from support.views import settings_of, view_of
 
-from abmonitor.monitor import View
 from abmonitor.settings import Settings
+from abmonitor.view import View
 from metrics.changes import Change
 from metrics.compare import confusion_of, metrics_of
 from metrics.drift import Drift, Share

@@ -5,9 +5,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from abmonitor.monitor import View
 from abmonitor.replay import Replayed, replay
 from abmonitor.settings import Settings, load
+from abmonitor.view import View
 from stream.files import Input
 from support.eventfiles import SETTINGS, Event, written
 
