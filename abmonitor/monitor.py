@@ -86,7 +86,7 @@ class Monitor:
             self._books,
             self._courier,
             self._deliberations,
-            clock,
+            lambda: self._clock(),
             observes_traffic=observes_traffic,
         )
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -118,6 +118,10 @@ class Monitor:
             )
         self.view = self._seen(fleet)
         return self.view
+
+    async def close(self) -> None:
+        """Leave everything that is under way; orders stay in the outbox."""
+        await self._courier.close()
 
     async def command(self, name: str, treatment: str | None, command: Command) -> Commanded:
         """A person's word about one treatment, or about all of an experiment (None).

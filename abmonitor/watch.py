@@ -2,17 +2,25 @@
 
 import asyncio
 import logging
+import os
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 from redis.exceptions import RedisError
 
+from abmonitor.books import Books
+from abmonitor.journal import Journal, Log
 from abmonitor.monitor import Monitor
 from abmonitor.settings import OnBreach, Settings
-from alerts.actuators.log import Log
+from abmonitor.view import View
+from alerts.actuators.log import Log as LogLines
 from alerts.actuators.webhook import Webhook, WebhookOptions
+from alerts.lease import TTL_MS, Leases
 from alerts.order import Actuator
 from alerts.outbox import Dispatcher
+from alerts.store import AlertStore
 from metrics.experiment import MINUTE
 from stream.redis_health import in_words
 from stream.store import Store
@@ -20,7 +28,14 @@ from stream.store import Store
 
 logger = logging.getLogger(__name__)
 
+Follower = Callable[[View], Awaitable[None]]
+"""Gets every view; it must not wait for anybody outside."""
+
 EVERY_S = 0.5
+RENEW_S = TTL_MS / 3000
+RELEASE_S = 2.0
+PATIENCE_S = 0.2
+"""How long a tick waits for an actuator; others have their turn meanwhile."""
 STALE_AFTER = 2 * MINUTE
 """Workers move the clocks of silent partitions, too: data older than this means that they stand still."""
 OVERDUE_S = 15.0
@@ -36,34 +51,66 @@ class Watch:
         store: Store,
         actuators: Mapping[str, Actuator],
         *,
+        log: Log | None = None,
+        followers: Sequence[Follower] = (),
         every_s: float = EVERY_S,
     ) -> None:
-        """`actuators`: by experiment."""
+        """`actuators`: by experiment. `log`: None where the store is all that remembers decisions."""
+        self.store = AlertStore(store.client, settings.deployment)
+        holder = f"{socket.gethostname()}:{os.getpid()}"
+        self.leases = Leases(store.client, settings.deployment, holder, time.monotonic)
+        journal = None if log is None else Journal(log, self.store)
         self.monitor = Monitor(
             settings,
             store.client,
             {name: Dispatcher(actuator, time.monotonic) for name, actuator in actuators.items()},
             clock=lambda: int(time.time() * 1000),
+            books=Books(self.store, self.leases, journal),
             stale_after=STALE_AFTER,
+            patience=PATIENCE_S,
             hints=True,
         )
-        self._every_s = every_s
+        self._names = [experiment.name for experiment in settings.experiments]
+        self._followers, self._every_s = followers, every_s
         self._ticked: float | None = None
         self._failure: str | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Tick until `stop`. A tick that fails changes nothing, and shows in `problem`."""
-        while not stop.is_set():
-            started = time.monotonic()
-            try:
-                await self.monitor.tick()
-            except (RedisError, OSError) as error:
-                self._fail(in_words(error))
-            except Exception as error:  # noqa: BLE001 # it is logged, once
-                self._fail(f"the tick failed: {error!r}", error)
-            else:
-                self._ticked, self._failure = time.monotonic(), None
-            await _sleep(stop, started + self._every_s - time.monotonic())
+        renewing = asyncio.create_task(self._renew())
+        try:
+            while not stop.is_set():
+                started = time.monotonic()
+                await self._tick()
+                await _sleep(stop, started + self._every_s - time.monotonic())
+        finally:
+            renewing.cancel()
+            await self.monitor.close()
+            with suppress(RedisError, OSError, TimeoutError):  # it runs out by itself
+                async with asyncio.timeout(RELEASE_S):
+                    await self.leases.release()
+
+    async def _renew(self) -> None:
+        """Keep the leases, whatever a tick waits for."""
+        while True:
+            with suppress(RedisError, OSError):  # the tick tells of it
+                await self.leases.renew(self._names)
+            await asyncio.sleep(RENEW_S)
+
+    async def _tick(self) -> None:
+        try:
+            await self.monitor.tick()
+        except (RedisError, OSError) as error:
+            self._fail(in_words(error))
+        except Exception as error:  # noqa: BLE001 # it is logged, once
+            self._fail(f"the tick failed: {error!r}", error)
+        else:
+            self._ticked, self._failure = time.monotonic(), None
+            for follower in self._followers:
+                try:
+                    await follower(self.monitor.view)
+                except Exception:  # one that fails stops neither the others nor a rollback
+                    logger.exception("the view could not be passed on")
 
     def _fail(self, why: str, error: Exception | None = None) -> None:
         if why != self._failure:
@@ -97,6 +144,6 @@ def actuators_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, Ac
 
 def _actuator(breach: OnBreach, environ: Mapping[str, str]) -> Actuator:
     if breach.action == "log" or breach.url is None:
-        return Log()
+        return LogLines()
     secret = None if breach.secret is None else breach.secret.resolve(environ)
     return Webhook(WebhookOptions(url=breach.url.resolve(environ), secret=secret))

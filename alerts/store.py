@@ -150,8 +150,8 @@ class AlertStore:
 
     async def evidence(self, experiment: str, decision: str) -> bytes | None:
         """What a decision rests on, as it was given to `save`; None where nothing was."""
-        found: bytes | None = await self._client.hget(self._key(experiment, "evidence"), decision)
-        return found
+        found: Any = await self._client.hget(self._key(experiment, "evidence"), decision)
+        return None if found is None else bytes(found)
 
     async def logged(self, experiment: str) -> int:
         """How many decisions are in the control log, as far as `note_logged` was told."""

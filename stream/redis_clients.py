@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import redis.asyncio
 from redis.asyncio.client import Pipeline
-from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.cluster import ClusterNode, ClusterPipeline
 from redis.exceptions import (
     AskError,
     AuthenticationError,
@@ -116,11 +116,14 @@ class ClusterClient(redis.asyncio.RedisCluster):
 
     def pipeline(  # type: ignore[override]  # redis-py's is not a Pipeline
         self, transaction: bool | None = None, shard_hint: object = None
-    ) -> Pipeline:
-        """A transaction on keys of one slot, with the promises of one on a single Redis."""
-        if not transaction or shard_hint is not None:
-            raise ValueError("expected transaction=True: on a cluster there is nothing else here")
-        return _ClusterPipeline(self)
+    ) -> "Pipeline | _Scattered":
+        """A transaction on keys of one slot, with the promises of one on a single Redis.
+
+        `transaction=False`: commands on keys of any slots, all nodes at once, with no promise at all.
+        """
+        if transaction is None or shard_hint is not None:
+            raise ValueError("expected transaction=True or False, and nothing else")
+        return _ClusterPipeline(self) if transaction else _Scattered(self)  # type: ignore[abstract]  # so is redis-py's
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -131,6 +134,17 @@ class ClusterClient(redis.asyncio.RedisCluster):
         # redis-py leaves these open when it happens to be looking for the nodes.
         await self.nodes_manager.aclose()
         await self.nodes_manager.aclose("startup_nodes")
+
+
+class _Scattered(ClusterPipeline):
+    """Commands to many nodes; what fails is told as on a single Redis."""
+
+    async def execute(
+        self, raise_on_error: bool = True, allow_redirections: bool = True
+    ) -> list[Any]:
+        """Send all commands, each to where its key is."""
+        with _told():
+            return await super().execute(raise_on_error, allow_redirections)
 
 
 class _ClusterPipeline(Pipeline):

@@ -220,9 +220,19 @@ async def test_a_transaction_on_a_cluster_sees_who_wrote_in_between(store: Store
     assert await store.client.get(KEYS.meta) == b"other"
 
 
-async def test_only_transactions_are_offered_on_a_cluster(store: Store) -> None:
-    with pytest.raises(ValueError, match="transaction=True"):
-        store.client.pipeline(transaction=False)
+async def test_what_a_pipeline_is_for_must_be_said_on_a_cluster(store: Store) -> None:
+    with pytest.raises(ValueError, match="transaction=True or False"):
+        store.client.pipeline(transaction=None)  # type: ignore[arg-type]
+
+
+async def test_commands_on_many_slots_are_sent_at_once(store: Store) -> None:
+    async with store.client.pipeline(transaction=False) as pipe:
+        for number in range(40):
+            pipe.set(f"key-{number}", number)
+        await pipe.execute()
+        for number in range(40):
+            pipe.get(f"key-{number}")
+        assert await pipe.execute() == [str(number).encode() for number in range(40)]
 
 
 async def test_what_others_do_to_the_cluster_s_client_does_not_touch_a_session(
