@@ -11,7 +11,7 @@ from alerts.book import Book, Decision
 from alerts.deliberate import Outcome
 from alerts.lease import Leases
 from alerts.standing import Standing, State
-from alerts.store import AlertStore, StaleBookError
+from alerts.store import AlertStore, StaleBookError, TakenOverError
 
 
 logger = logging.getLogger(__name__)
@@ -123,8 +123,13 @@ class Books:
         """
         token = self.leases.token(name) if self.leases else None
         if not self.leads(name):
-            raise StaleBookError(f"{name}: the lease is lost")
-        await self._write(name, outcome, settled, token)
+            raise TakenOverError(f"{name}: the lease is lost")
+        try:
+            await self._write(name, outcome, settled, token)
+        except TakenOverError:
+            if self.leases is not None:
+                self.leases.drop(name)
+            raise
 
     async def save_command(self, name: str, outcome: Outcome) -> None:
         """Write down a person's word: that needs no lease. Raises StaleBookError as `save` does."""

@@ -49,6 +49,10 @@ class Leases:
             return None
         return lease.token
 
+    def drop(self, experiment: str) -> None:
+        """Forget a lease that somebody else was found to have."""
+        self._held.pop(experiment, None)
+
     async def renew(self, experiments: Iterable[str]) -> None:
         """Prolong the leases that are held, and take those that nobody holds. Raises what Redis raises."""
         names = list(experiments)

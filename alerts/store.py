@@ -17,7 +17,11 @@ from alerts.order import Order
 
 
 class StaleBookError(Exception):
-    """Somebody else has changed the book, or has taken over; nothing was written."""
+    """Somebody else has changed the book; nothing was written."""
+
+
+class TakenOverError(StaleBookError):
+    """Another monitor has the lease; nothing was written."""
 
 
 class AlertStore:
@@ -71,7 +75,8 @@ class AlertStore:
 
         `orders` go into the outbox, the orders with the ids `settled` out of it; `evidence` is what
         decisions rest on, by their ids. Raises StaleBookError unless `book` was made from the stored one
-        and `fence`, the writer's token, is the newest (None: a person's word, which needs no lease).
+        and TakenOverError unless `fence`, the writer's token, is the newest (None: a person's word, which
+        needs no lease).
         """
         fresh = msgspec.structs.replace(book, version=book.version + 1)
         pipe = self._client.pipeline(transaction=True)
@@ -91,14 +96,14 @@ class AlertStore:
         return fresh
 
     async def _guard(self, pipe: Any, experiment: str, version: int, fence: int | None) -> None:
-        """Watch the book's version and the fence; raises StaleBookError where they are not as expected."""
+        """Watch the book's version and the fence; raises where they are not as expected."""
         keys = [self._key(experiment, name) for name in ("version", "fence")]
         await pipe.watch(*keys)
         stored, newest = [int(await pipe.get(key) or 0) for key in keys]
+        if fence is not None and newest != fence:
+            raise TakenOverError(f"{experiment}: another monitor has taken over (fence {newest})")
         if stored != version:
             raise StaleBookError(f"{experiment}: expected version {version}, found {stored}")
-        if fence is not None and newest != fence:
-            raise StaleBookError(f"{experiment}: another monitor has taken over (fence {newest})")
 
     def _write(
         self,

@@ -1,0 +1,306 @@
+"""Books: what is known outlasts a lost store, two monitors never both act, and decisions are logged before acts."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from support.panes import START, steady
+from support.site import (
+    BAD,
+    END,
+    GOOD_END,
+    Site,
+    actions,
+    command,
+    failing,
+    kept,
+    monitor,
+    pass_time,
+    standing,
+)
+
+import abmonitor.journal
+from abmonitor.books import Books
+from abmonitor.journal import Journal
+from abmonitor.monitor import Monitor
+from alerts.book import Book
+from alerts.chain import broken
+from alerts.lease import Leases
+from alerts.order import Order, Receipt
+from alerts.standing import State
+from alerts.store import AlertStore
+from metrics.experiment import MINUTE
+from stream.store import Store
+
+
+@dataclass
+class FakeLog:
+    """A compacted topic in memory."""
+
+    values: dict[str, bytes] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    broken: Exception | None = None
+    slow: float = 0.0
+
+    async def publish(self, entries: Sequence[tuple[str, bytes]]) -> None:
+        await asyncio.sleep(self.slow)
+        if self.broken is not None:
+            raise self.broken
+        for key, value in entries:
+            self.values[key] = value
+            self.order.append(key)
+
+    async def read(self) -> Mapping[str, bytes]:
+        if self.broken is not None:
+            raise self.broken
+        return dict(self.values)
+
+
+AWAY = OSError("no broker answers")
+
+
+def remembering(store: Store, site: Site, log: FakeLog | None = None, **options: Any) -> Monitor:
+    """A monitor whose process was just started, with a control log."""
+    journal = None if log is None else Journal(log, kept(store))
+    return monitor(store, site, books=Books(kept(store), None, journal), **options)
+
+
+# --- a store that lost everything -------------------------------------------------------------------
+
+
+async def test_a_flush_while_rolled_back_leaves_it_rolled_back(store: Store) -> None:
+    site = failing()
+    made = remembering(store, site)
+    await pass_time(made, site, BAD + 10 * MINUTE)
+    decided = await kept(store).decisions("offers")
+    await store.client.flushdb()
+    view = await pass_time(made, site, BAD + 20 * MINUTE)
+    assert view.experiments["offers"].book.worst() is State.ROLLED_BACK
+    assert (await standing(store)).state is State.ROLLED_BACK
+    assert await kept(store).decisions("offers") == decided
+    assert len(site.received) == 1
+
+
+@pytest.mark.parametrize("minutes", range(1, 12))
+async def test_a_flush_at_any_moment_changes_no_decision(store: Store, minutes: int) -> None:
+    site = failing()
+    made = remembering(store, site)
+    await pass_time(made, site, BAD + minutes * MINUTE)
+    await store.client.flushdb()
+    await pass_time(made, site, BAD + 15 * MINUTE)
+    assert await actions(store) == GOOD_END
+    assert len(set(site.received)) == 1
+
+
+async def test_a_new_monitor_finds_in_the_control_log_what_the_store_has_lost(
+    store: Store,
+) -> None:
+    site, log = failing(), FakeLog()
+    await pass_time(remembering(store, site, log), site, BAD + 10 * MINUTE)
+    decided, before = await kept(store).decisions("offers"), await kept(store).load("offers")
+    await store.client.flushdb()
+    view = await pass_time(remembering(store, site, log), site, BAD + 20 * MINUTE)
+    book = view.experiments["offers"].book
+    assert book.standings["new"].state is State.ROLLED_BACK
+    assert book.standings["new"].decision == before.standings["new"].decision
+    assert (book.decisions, book.head) == (before.decisions, before.head)
+    assert await kept(store).decisions("offers") == decided
+    assert len(site.received) == 1
+
+
+async def test_without_memory_and_log_nothing_is_judged_until_the_log_can_be_read(
+    store: Store,
+) -> None:
+    site, log = failing(), FakeLog()
+    await pass_time(remembering(store, site, log), site, BAD + 10 * MINUTE)
+    await store.client.flushdb()
+    log.broken = AWAY
+    made = remembering(store, site, log)
+    view = await pass_time(made, site, BAD + 15 * MINUTE)
+    shown = view.experiments["offers"].book.standings["new"]
+    assert shown.state is State.HOLD
+    assert "no broker answers" in shown.causes[0]
+    assert "no broker answers" in view.unknown["offers"]
+    assert [key async for key in store.client.scan_iter()] == []
+    log.broken = None
+    view = await made.tick()
+    assert view.unknown == {}
+    assert view.experiments["offers"].book.standings["new"].state is State.ROLLED_BACK
+
+
+async def test_an_experiment_that_is_in_no_log_is_new(store: Store) -> None:
+    site = Site(steady(END))
+    view = await pass_time(remembering(store, site, FakeLog()), site, START + 20 * MINUTE)
+    assert view.experiments["offers"].book.worst() is State.HEALTHY
+    assert view.unknown == {}
+
+
+async def test_what_is_switched_off_elsewhere_stays_so_in_a_new_store(store: Store) -> None:
+    site = Site(steady(END))
+    off = {"offers": {"new": "offers:new:1:1"}}
+    made = monitor(store, site, books=Books(kept(store), switched_off=off))
+    view = await pass_time(made, site, START + 20 * MINUTE)
+    assert view.experiments["offers"].book.standings["new"].state is State.ROLLED_BACK
+
+
+# --- the control log --------------------------------------------------------------------------------
+
+
+class Watchful(Site):
+    """A site whose router notes what the control log knew when an order came."""
+
+    log: FakeLog
+    knew: list[bool]
+
+    async def apply(self, order: Order) -> Receipt:
+        self.knew.append(f"offers/decision/{order.id}" in self.log.values)
+        return await super().apply(order)
+
+
+async def test_a_decision_is_in_the_control_log_before_anybody_acts_on_it(store: Store) -> None:
+    site = Watchful(failing().world)
+    site.log, site.knew = FakeLog(), []
+    await pass_time(remembering(store, site, site.log), site, BAD + 10 * MINUTE)
+    assert site.knew == [True]
+    logged = [key for key in site.log.order if "/decision/" in key]
+    assert logged == [
+        f"offers/decision/{each.id}" for each in await kept(store).decisions("offers")
+    ]
+    assert broken(await kept(store).decisions("offers")) is None
+
+
+@pytest.mark.parametrize("slow", [0.0, 30.0])
+async def test_a_control_log_that_is_away_stops_no_rollback_and_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch, slow: float
+) -> None:
+    monkeypatch.setattr(abmonitor.journal, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(abmonitor.journal, "PAUSE_S", 0.0)
+    site, log = failing(), FakeLog(broken=None if slow else AWAY, slow=slow)
+    made = remembering(store, site, log)
+    view = made.view
+    log_read, log.read = log.read, FakeLog().read  # type: ignore[method-assign]
+    view = await pass_time(made, site, BAD + 10 * MINUTE)
+    assert await actions(store) == GOOD_END
+    assert view.log_problem == ("no answer" if slow else "no broker answers")
+    assert log.values == {}
+    log.broken, log.slow, log.read = None, 0.0, log_read  # type: ignore[method-assign]
+    view = await made.tick()
+    assert view.log_problem is None
+    assert len([key for key in log.values if "/decision/" in key]) == len(GOOD_END)
+
+
+async def test_after_a_restart_only_what_is_new_goes_to_the_control_log(store: Store) -> None:
+    site, log = failing(), FakeLog()
+    await pass_time(remembering(store, site, log), site, BAD + 10 * MINUTE)
+    first = list(log.order)
+    again = remembering(store, site, log)
+    await pass_time(again, site, BAD + 12 * MINUTE)
+    assert log.order[len(first) :] == ["offers/book"]
+
+
+async def test_what_was_decided_just_before_a_crash_goes_to_the_control_log_later(
+    store: Store,
+) -> None:
+    site, log = failing(), FakeLog()
+    await pass_time(monitor(store, site), site, BAD + 10 * MINUTE)
+    await pass_time(remembering(store, site, log), site, BAD + 11 * MINUTE)
+    assert [key for key in log.order if "/decision/" in key] == [
+        f"offers/decision/{each.id}" for each in await kept(store).decisions("offers")
+    ]
+
+
+# --- two monitors -----------------------------------------------------------------------------------
+
+
+def led(store: Store, site: Site, name: str) -> tuple[Monitor, Leases]:
+    leases = Leases(store.client, "shop", name, lambda: site.now / 1000, ttl_ms=600_000)
+    return monitor(store, site, books=Books(kept(store), leases)), leases
+
+
+async def test_a_standby_shows_everything_and_decides_nothing(store: Store) -> None:
+    site = failing()
+    active, leases = led(store, site, "active")
+    standby, waiting = led(store, site, "standby")
+    while site.now < BAD + 10 * MINUTE:
+        site.now += MINUTE
+        await leases.renew(["offers"])
+        await waiting.renew(["offers"])
+        shown = await standby.tick()
+        view = await active.tick()
+    assert await actions(store) == GOOD_END
+    assert len(site.received) == 1
+    assert (view.leads, shown.leads) == ({"offers"}, frozenset())
+    shown = await standby.tick()
+    assert shown.experiments["offers"].book == view.experiments["offers"].book
+    assert shown.experiments["offers"].decisions == view.experiments["offers"].decisions
+
+
+@pytest.mark.parametrize("minutes", range(1, 9))
+async def test_whenever_the_active_one_dies_the_standby_goes_on_and_acts_once(
+    store: Store, minutes: int
+) -> None:
+    site = failing()
+    active, leases = led(store, site, "active")
+    standby, waiting = led(store, site, "standby")
+    await leases.renew(["offers"])
+    while site.now < BAD + 15 * MINUTE:
+        site.now += MINUTE
+        if site.now <= BAD + minutes * MINUTE:
+            await leases.renew(["offers"])
+            await active.tick()
+        elif site.now == BAD + (minutes + 1) * MINUTE:
+            await leases.release()  # what its time to live does
+        await waiting.renew(["offers"])
+        await standby.tick()
+    assert await actions(store) == GOOD_END
+    assert len(set(site.received)) == 1
+
+
+class Freezing(AlertStore):
+    """A store whose process stands still just before it writes an order down, while others go on."""
+
+    meanwhile: Callable[[], Awaitable[None]]
+
+    async def save(self, experiment: str, book: Book, **options: Any) -> Book:
+        if options["orders"]:
+            await self.meanwhile()
+        return await super().save(experiment, book, **options)
+
+
+async def test_one_that_was_frozen_and_lost_its_lease_neither_writes_nor_acts(
+    store: Store,
+) -> None:
+    site = failing()
+    leases = Leases(store.client, "shop", "frozen", lambda: 0.0)
+    standby, waiting = led(store, site, "standby")
+    await leases.renew(["offers"])
+    freezing = Freezing(store.client, "shop")
+    frozen = monitor(store, site, books=Books(freezing, leases))
+
+    async def others_go_on() -> None:
+        token = leases.token("offers") or 0
+        await store.client.delete(leases._key("offers", token))  # it ran out
+        await waiting.renew(["offers"])
+        await standby.tick()
+
+    freezing.meanwhile = others_go_on
+    await pass_time(frozen, site, BAD + 10 * MINUTE)
+    assert leases.token("offers") is None, "it was told as it wanted to write"
+    decided = await actions(store)
+    assert decided.count("rollback") == 1
+    assert len(site.received) == 1
+
+
+async def test_a_standby_takes_a_persons_word_and_the_active_one_acts(store: Store) -> None:
+    site = Site(steady(END))
+    active, leases = led(store, site, "active")
+    standby, _ = led(store, site, "standby")
+    await pass_time(standby, site, BAD)
+    await command(store, site, "rollback")
+    await standby.tick()
+    assert site.received == []
+    await leases.renew(["offers"])
+    await active.tick()
+    assert len(site.received) == 1
