@@ -3,6 +3,7 @@
 Every key of a shard carries the hash tag `{deployment:shard}`, so that one batch touches one slot.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -55,6 +56,13 @@ class PaneName:
         return cls(Kind(kind), experiment, variant, *map(int, numbers))
 
 
+KEPT_VERSIONS = 8
+"""Versions that are remembered of a variant: how they are called, and how many there are, is up to events."""
+
+Versions = dict[str, dict[str, dict[str, int]]]
+"""By experiment and variant, when each version was last seen (arrival time, epoch ms)."""
+
+
 class Position(msgspec.Struct, frozen=True):
     """How far one topic of a shard has been counted."""
 
@@ -78,6 +86,8 @@ class Meta(msgspec.Struct, omit_defaults=True):
     """Latest time (at most its arrival) of an outcome of any experiment: so far labels are known."""
     last_prediction: dict[str, int] = {}
     """Arrival of the latest prediction of each experiment."""
+    versions: Versions = {}
+    """The arrival of the latest prediction of each version, of the newest ones a variant."""
     complete_since: int | None = None
     """Set where the log no longer reached back to the start: earlier events are not in the state."""
     matured: dict[str, int] = {}
@@ -151,6 +161,20 @@ INDEXES = (Kind.FINE.value, Kind.COARSE.value, KEPT)
 def index_of(kind: Kind) -> str:
     """Ledgers that expire at different ages are indexed apart, so that the oldest come first."""
     return kind.value if kind in RETENTION else KEPT
+
+
+def newest_versions(*seen: Mapping[str, int]) -> dict[str, int]:
+    """The versions that were seen last in any of `seen`, at most `KEPT_VERSIONS`, and when that was.
+
+    Of those seen at the same time the last ones by name. So it does not matter in which order, in what parts
+    or how often versions are added: one that was left out once had as many newer ones, and they stay.
+    """
+    latest: dict[str, int] = {}
+    for each in seen:
+        for version, at in each.items():
+            latest[version] = max(at, latest.get(version, at))
+    ranked = sorted((at, version) for version, at in latest.items())
+    return {version: at for at, version in ranked[-KEPT_VERSIONS:]}
 
 
 def shards_key(deployment: str) -> str:

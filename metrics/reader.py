@@ -5,7 +5,7 @@ of the commit that last wrote it. Ledgers of the shards are added up here.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from metrics.layout import (
     Meta,
     PaneName,
     decode_meta,
+    newest_versions,
     shards_key,
 )
 from metrics.ledger import Ledger, total
@@ -71,7 +72,9 @@ class _Variant:
             self._shared.discard((kind, landmark))
         return self._of(kind, landmark)
 
-    def facts(self, matured: int, cohort: int, landmarks: Iterable[int]) -> VariantFacts:
+    def facts(
+        self, matured: int, cohort: int, landmarks: Iterable[int], versions: Mapping[str, int]
+    ) -> VariantFacts:
         """An immutable view; cohorts that are complete are added up only once."""
         cohorts = self._of(Kind.MATURE)
         settled_to = matured - cohort
@@ -87,6 +90,7 @@ class _Variant:
             cohorts,
             total([self._settled, *rest]),
             {landmark: self._of(Kind.LANDMARK, landmark) for landmark in landmarks},
+            versions,
         )
         self._shared = set(self._panes)
         return facts
@@ -169,7 +173,8 @@ class Reader:
             variant = self._variants.setdefault((experiment.name, name), _Variant())
             if watermark is not None:
                 variant.drop_before(watermark)
-            facts[name] = variant.facts(matured or 0, cohort, landmarks)
+            versions = _versions(metas, experiment.name, name)
+            facts[name] = variant.facts(matured or 0, cohort, landmarks, versions)
         known = {at: _least(_marked(meta, experiment, at) for meta in metas) for at in landmarks}
         return Snapshot(
             experiment.name,
@@ -196,6 +201,11 @@ def _drop_expired(shard: _Shard, watermark: int) -> None:
 def _marked(meta: Meta, experiment: Experiment, landmark: int) -> int | None:
     """So far the labels of one shard that come within a landmark are final."""
     return meta.landmarks.get(experiment.name, {}).get(landmark)
+
+
+def _versions(metas: Iterable[Meta], experiment: str, variant: str) -> dict[str, int]:
+    """When any shard last saw each version of a variant."""
+    return newest_versions(*(meta.versions.get(experiment, {}).get(variant, {}) for meta in metas))
 
 
 def _least(values: Iterable[int | None]) -> int | None:

@@ -17,6 +17,7 @@ from stream.queues import EXPIRE, Queue, due_queue
 from stream.resp import Command, fields, pairs
 from stream.rows import accepted_within, early_in, pack_early, unpack_rows
 from stream.screen import Screened, ScreenedOutcome, ScreenedPrediction, Screening, SpecTable
+from stream.versions import note_versions
 
 
 @dataclass(slots=True)
@@ -79,6 +80,8 @@ class Work:
         meta.waiting += len(self.joined.waiting) - self.joined.met
         for event in self.joined.new:
             meta.last_prediction[event.spec.experiment.name] = event.arrival
+        if self.screening.versioned:
+            note_versions(meta.versions, self.joined.new, self.screening.versioned)
 
     def _counted(self, index: int) -> bool:
         return self.start <= index < self.stop

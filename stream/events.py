@@ -34,7 +34,8 @@ class Prediction(msgspec.Struct, tag_field="type", tag="prediction", gc=False):
     weight: Annotated[float, Meta(gt=0)] | None = None
     unit_id: Text | None = None
     segment: Text | None = None
-    version: Text | None = None
+    version: str | None = None
+    """Of any length: one that is too long is not remembered, and no reason to lose the prediction."""
     cost: float | None = None
 
 

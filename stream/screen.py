@@ -153,6 +153,8 @@ class Screening:
     ignored: list[int] = field(default_factory=list)
     rejected: list[tuple[int, Rejected]] = field(default_factory=list)
     """Index in the batch, and why."""
+    versioned: dict[int, Prediction] = field(default_factory=dict)
+    """Predictions that say which version of the variant made them, by index in the batch."""
 
 
 def screen(events: Sequence[Event], arrivals: Sequence[int], specs: SpecTable) -> Screening:
@@ -167,6 +169,8 @@ def screen(events: Sequence[Event], arrivals: Sequence[int], specs: SpecTable) -
                 ignored.append(index)
                 continue
             found: Screened | Rejected = _prediction(index, event, arrivals[index], spec)
+            if event.version:
+                screening.versioned[index] = event
         elif type(event) is Outcome:
             if event.experiment is not None and event.experiment not in by_name:
                 ignored.append(index)

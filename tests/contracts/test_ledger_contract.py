@@ -1,6 +1,7 @@
 """What `stream` writes is what `metrics` reads, however the two take turns."""
 
 import random
+from collections.abc import Iterable, Mapping
 from typing import Any
 from zlib import crc32
 
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 from support.events import BASE, EARLY_FOR, EXPERIMENTS, FAST, SLOW, Generator, Records, sizes_of
 from support.failing import HookedStore, copy_of, set_back
 from support.feed import TOPIC, Topic, consume, finish, pipeline, plain
-from support.truth import Facts, Truth, truth_of
+from support.truth import MOST_VERSIONS, Facts, Truth, truth_of
 
 from metrics.experiment import HOUR, Money
 from metrics.layout import FINE_WIDTH, RETENTION, Kind
@@ -30,7 +31,8 @@ def facts_of(facts: VariantFacts) -> dict[str, object]:
         for start, ledger in found.items()
         if ledger.predictions or ledger.labelled
     }
-    return {"total": plain(facts.total), "mature": plain(facts.mature), "panes": panes}
+    totals = {"total": plain(facts.total), "mature": plain(facts.mature)}
+    return {**totals, "panes": panes, "versions": dict(facts.versions)}
 
 
 def said(fleet: Fleet) -> dict[str, object]:
@@ -81,6 +83,16 @@ def assert_true(snapshot: Snapshot, *truths: Truth) -> None:
         assert plain(facts.mature) == added(*mature)
         starts = {s for t in truths for e, v, s in t.mature if (e, v) == who}
         assert {start for start, ledger in facts.cohorts.items() if ledger.predictions} == starts
+        assert facts.versions == newest_of([t.versions.get(who, {}) for t in truths])
+
+
+def newest_of(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The newest versions of several shards, with the latest time of each."""
+    latest: dict[str, int] = {}
+    for version, at in (item for part in parts for item in part.items()):
+        latest[version] = max(at, latest.get(version, at))
+    ranked = sorted(latest, key=lambda version: (latest[version], version), reverse=True)
+    return {version: latest[version] for version in ranked[:MOST_VERSIONS]}
 
 
 def truth(records: Records, watermark: int | None = None) -> Truth:
@@ -177,6 +189,7 @@ async def test_two_shards_add_up(store: HookedStore) -> None:
         assert_true(snapshot, *expected)
     assert fleet.tallies == expected[0].tallies + expected[1].tallies
     assert fleet.shards == 2
+    assert len(fleet.snapshots["fast"].variants["a"].versions) == MOST_VERSIONS
 
 
 async def test_units_and_money_of_two_shards_add_up(store: HookedStore) -> None:

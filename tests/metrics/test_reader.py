@@ -260,6 +260,39 @@ async def test_last_seen_and_completeness_are_those_of_any_shard(
     assert fleet.tallies == {"late": 3, "ignored": 1}
 
 
+async def test_a_version_was_last_seen_when_any_shard_saw_it(
+    client: fakeredis.FakeAsyncRedis, reader: Reader
+) -> None:
+    seen = ({"1": BASE, "2": BASE + 5}, {"1": BASE + 9}, {"3": BASE + 1})
+    for shard, versions in enumerate(seen):
+        known = meta(1)
+        known.versions = {"e": {"a": versions, "gone": {"1": BASE}}, "other": {"a": {"4": BASE}}}
+        await Writer(client, shard).write(known)
+    found = await facts(reader)
+    assert found.versions == {"1": BASE + 9, "2": BASE + 5, "3": BASE + 1}
+    assert (await facts(reader, "b")).versions == {}
+
+
+async def test_of_the_versions_of_all_shards_the_newest_are_kept(
+    client: fakeredis.FakeAsyncRedis, reader: Reader
+) -> None:
+    for shard in range(3):
+        known = meta(1)
+        known.versions = {"e": {"a": {f"{shard}-{n}": BASE + 10 * n + shard for n in range(8)}}}
+        await Writer(client, shard).write(known)
+    found = (await facts(reader)).versions
+    assert set(found) == {f"{shard}-{n}" for shard in range(3) for n in (6, 7)} | {"2-5", "1-5"}
+
+
+async def test_a_shard_that_was_lost_takes_what_it_saw_away(writer: Writer, reader: Reader) -> None:
+    known = meta(2)
+    known.versions = {"e": {"a": {"1": BASE}}}
+    await writer.write(known)
+    before = await facts(reader)
+    await writer.write(meta(1, lineage="two"))
+    assert (before.versions, (await facts(reader)).versions) == ({"1": BASE}, {})
+
+
 async def test_what_waits_is_counted_over_all_shards(
     client: fakeredis.FakeAsyncRedis, reader: Reader
 ) -> None:
@@ -313,6 +346,22 @@ async def test_a_snapshot_stays_as_it_was(writer: Writer, reader: Reader) -> Non
     await writer.write(meta(2), {pane(Kind.FINE, BASE): of(2), pane(Kind.MATURE, BASE): of(2)})
     await facts(reader)
     assert (before.fine, before.cohorts, before.mature) == ({BASE: of(1)}, {BASE: of(1)}, of(1))
+
+
+async def test_cohorts_are_one_mapping_until_one_of_them_changes(
+    writer: Writer, reader: Reader
+) -> None:
+    await writer.write(meta(1), {pane(Kind.MATURE, BASE): of(1), pane(Kind.FINE, BASE): of(1)})
+    first = await facts(reader)
+    await writer.write(meta(2), {pane(Kind.FINE, BASE): of(2), pane(Kind.TOTAL): of(2)})
+    await writer.write(meta(3), {pane(Kind.MATURE, BASE, "b"): of(2)})
+    second = await facts(reader)
+    assert second.fine != first.fine
+    assert second.cohorts is first.cohorts
+    await writer.write(meta(4), {pane(Kind.MATURE, BASE): of(5)})
+    third = await facts(reader)
+    assert third.cohorts is not second.cohorts
+    assert (second.cohorts, third.cohorts) == ({BASE: of(1)}, {BASE: of(5)})
 
 
 def fine_and_coarse() -> VariantFacts:

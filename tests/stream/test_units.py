@@ -17,6 +17,7 @@ from support.feed import (
     TOPIC,
     Found,
     Topic,
+    assert_any_crash_changes_nothing,
     assert_equal,
     consume,
     finish,
@@ -304,25 +305,8 @@ async def test_after_many_crashes_units_failures_and_money_are_counted_once(
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_crash_at_any_exchange_changes_nothing(when: str) -> None:
     records = dressed(Generator(11).records(40), 11)
-    topic, expected = Topic.of(records), (await counted(records, sizes_of(0, 40))).counted
-    survived, at = False, 0
-    while not survived:
-        store = HookedStore(Store.embedded().client)
-        try:
-            setattr(store, when, KillAt(at))
-            try:
-                await consume(worker_of(store), topic, sizes_of(1, 30))
-                survived = True
-            except KilledError:
-                store.calm()
-                await consume(worker_of(store), topic, sizes_of(2, 30))
-            store.calm()
-            await finish(worker_of(store), topic, complete_to=BASE + FAR)
-            assert (await found(store)).counted == expected, f"killed {when} exchange {at}"
-        finally:
-            await store.close()
-        at += 1
-    assert at > 10
+    expected = (await counted(records, sizes_of(0, 40))).counted
+    await assert_any_crash_changes_nothing(records, expected, worker_of, when, BASE + FAR)
 
 
 async def test_a_flushed_store_is_rebuilt_with_its_units(store: HookedStore) -> None:

@@ -63,6 +63,10 @@ SPOILT: tuple[tuple[dict[str, Any], str], ...] = (
 NOT_EVENTS = (b"", b"{", b"[]", b"null", b'{"type": "prediction"', b"\xff\xfe")
 
 
+VERSIONS = (None, "", "é" * 32, "é" * 33, "v" * 64, "v" * 65, "long" * 200, *map(str, range(9)))
+"""Versions that are seen now and then; some are none, some too long to be remembered."""
+
+
 def rfc3339(ms: int) -> str:
     """`ms` since the epoch as people write it."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
@@ -77,6 +81,7 @@ class Generator:
     def __init__(self, seed: int, *, reuse: bool = True, gap: float = 300.0) -> None:
         self._random = random.Random(seed)
         self._reuse, self._gap = reuse, gap
+        self._versions = random.Random(f"versions of {seed}")  # apart: nothing else depends on them
         self._records: Records = []
 
     def records(self, predictions: int) -> Records:
@@ -133,7 +138,14 @@ class Generator:
                 del event["predicted"]
         if experiment is SLOW:
             event["weight"] = rnd.choice((0.001, 0.5, 1, 2.5, 19.999, 50))
-        return event
+        return event | self._version(arrival)
+
+    def _version(self, arrival: int) -> Event:
+        """One of those that are out at that time, a stray one, one that is none, or nothing."""
+        rnd = self._versions
+        if rnd.random() < 0.1:
+            return {"version": rnd.choice(VERSIONS)} if rnd.random() < 0.7 else {}
+        return {"version": f"1.{(arrival - BASE) // 8_000 - rnd.randrange(3)}"}
 
     def _outcome(self, name: str, arrival: int, horizon: int) -> None:
         rnd = self._random
@@ -217,6 +229,7 @@ def prediction_events(draw: st.DrawFn, arrival: int) -> Event:
         event["score"] = draw(st.sampled_from([0, 0.05, 0.5, 0.949, 1]))
     if experiment.labels.observed == "explored":
         event["weight"] = draw(st.sampled_from([0.001, 0.4, 1, 3, 20, 500]))
+    event["version"] = draw(st.sampled_from((None, None, *VERSIONS)))
     event["acted"], event["error"] = draw(_flags), draw(st.sampled_from([None, False, False, True]))
     if event["error"] and draw(st.booleans()):
         del event["predicted"]

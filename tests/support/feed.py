@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,8 @@ from stream.batch import Batch, BatchReport, DeadLetter
 from stream.pipeline import ShardPipeline
 from stream.sources import Decoder, SourceOptions
 from stream.store import Store
-from support.events import EARLY_FOR, EXPERIMENTS, Records
+from support.events import EARLY_FOR, EXPERIMENTS, Records, sizes_of
+from support.failing import HookedStore, KillAt, KilledError
 from support.truth import Event, Facts, Truth
 
 
@@ -146,7 +147,7 @@ class Found:
         packed = {str(name): ledger.pack() for name, ledger in self.ledgers.items()}
         tallies = {result: count for result, count in self.meta.tallies.items() if count}
         clocks = (self.meta.positions, self.meta.last_outcome, self.meta.last_prediction)
-        return packed, self.early, tallies, clocks, self.meta.matured
+        return packed, self.early, tallies, clocks, self.meta.matured, self.meta.versions
 
     def of(self, kind: Kind) -> dict[tuple[str, str, int], Ledger]:
         """The ledgers of one kind by experiment, variant and start."""
@@ -206,3 +207,37 @@ def assert_equal(found: Found, truth: Truth) -> None:
     assert {k: n for k, n in found.meta.tallies.items() if n} == dict(truth.tallies)
     assert found.meta.last_outcome == truth.last_outcome
     assert found.meta.waiting == truth.waiting
+    assert {
+        (e, v): seen for e, by in found.meta.versions.items() for v, seen in by.items()
+    } == dict(truth.versions)
+
+
+async def assert_any_crash_changes_nothing(
+    records: Records,
+    expected: tuple[object, ...],
+    worker_of: Callable[[Store], ShardPipeline],
+    when: str,
+    complete_to: int,
+) -> None:
+    """Whichever exchange with the store ends a worker, the next one leaves what is `expected`.
+
+    `when`: "before" the exchange is sent or "after" it was answered. `expected`: see `Found.counted`.
+    """
+    topic, survived, at = Topic.of(records), False, 0
+    while not survived:
+        store = HookedStore(Store.embedded().client)
+        try:
+            setattr(store, when, KillAt(at))
+            try:
+                await consume(worker_of(store), topic, sizes_of(1, 30))
+                survived = True
+            except KilledError:
+                store.calm()
+                await consume(worker_of(store), topic, sizes_of(2, 30))
+            store.calm()
+            await finish(worker_of(store), topic, complete_to=complete_to)
+            assert (await found(store)).counted == expected, f"killed {when} exchange {at}"
+        finally:
+            await store.close()
+        at += 1
+    assert at > 10

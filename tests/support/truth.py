@@ -17,6 +17,8 @@ order of the log (one topic, or two merged by arrival):
 - of an experiment randomised by unit, failed requests of one unit in one variant and one minute of arrival
   count once as failing; the sample admits units below a share of all hashes until it is full, and of those
   the first prediction counts as a unit, and the first in another variant than that as crossed;
+- of each variant the 8 versions are remembered that were seen last, with the arrival of the latest prediction of
+  each; of those seen at the same time the last by name. Versions of more than 64 bytes, and empty ones, are none;
 - at a landmark a prediction has the label that it would have with the landmark as its horizon, or none where
   a later one came first.
 """
@@ -42,6 +44,8 @@ SCORE_BINS = 20
 CAP_TENTHS = 10_000_000
 MINUTE_MS = 60_000
 BUCKETS = 64
+MOST_VERSIONS = 8
+LONGEST_VERSION = 64
 MOST_MONEY = 2e7
 
 _REQUIRED = {
@@ -79,6 +83,7 @@ class Life:
     """The id."""
     unit: str | None = None
     cost: float = 0.0
+    version: str | None = None
     label: bool | None = None
     labelled_at: int | None = None
     value: float = 0.0
@@ -235,6 +240,8 @@ class Truth:
         default_factory=lambda: defaultdict(lambda: (Facts(), Extras()))
     )
     """By experiment, variant, start of the cohort and landmark."""
+    versions: dict[Where, dict[str, int]] = field(default_factory=dict)
+    """When each version that is remembered was last seen."""
     tallies: Counter[str] = field(default_factory=Counter)
     waiting: int = 0
     """Outcomes that still wait for their prediction."""
@@ -333,6 +340,7 @@ def _life(event: Event, arrival: int, experiment: Experiment) -> Life | str:
         event["prediction_id"],
         event.get("unit_id") or None,
         event.get("cost") or 0.0,
+        event.get("version"),
     )
 
 
@@ -383,6 +391,7 @@ def truth_of(
     _add_up(found, by_name)
     _add_extras(found, by_name, most_units)
     _add_landmarks(found, by_name)
+    _add_versions(found)
     return found
 
 
@@ -495,3 +504,13 @@ def _add_landmarks(found: Truth, by_name: dict[str, Experiment]) -> None:
                 facts.see(then)
                 facts.see_cell(then)
                 extras.see_final(then, experiment)
+
+
+def _add_versions(found: Truth) -> None:
+    for life in found.lives:
+        if life.version and len(life.version.encode()) <= LONGEST_VERSION:
+            seen = found.versions.setdefault((life.experiment, life.variant), {})
+            seen[life.version] = max(life.arrival, seen.get(life.version, 0))
+    for who, seen in found.versions.items():
+        ranked = sorted(seen, key=lambda version: (seen[version], version), reverse=True)
+        found.versions[who] = {version: seen[version] for version in ranked[:MOST_VERSIONS]}
