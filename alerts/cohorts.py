@@ -13,7 +13,7 @@ from metrics.evidence import LEFT_OUT
 from metrics.experiment import Experiment
 from metrics.facts import Facts, Rows
 from metrics.ledger import Ledger, total
-from metrics.snapshot import Snapshot
+from metrics.snapshot import Panes, Snapshot
 
 
 Ints = npt.NDArray[np.int64]
@@ -88,6 +88,39 @@ def pairs(book: Book, treatment: str, experiment: Experiment, snapshot: Snapshot
         for stratum in sorted({n for _, n in wanted})
     ]
     return [(ours, theirs) for ours, theirs in found] or [(Ledger(), Ledger())]
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What `pairs` rests on; what all cohorts add up to follows from them."""
+
+    cohorts: tuple[Panes, Panes]
+    begun: int
+    stretches: list[Stretch]
+
+    def is_as(self, other: "_Basis") -> bool:
+        """Whether `other` gives the same pairs. A snapshot never changes: other cohorts, other mappings."""
+        same = all(ours is theirs for ours, theirs in zip(self.cohorts, other.cohorts, strict=True))
+        return same and (self.begun, self.stretches) == (other.begun, other.stretches)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The `pairs` of one experiment, added up anew only when cohorts or stretches have changed."""
+
+    experiment: Experiment
+    _known: dict[str, tuple[_Basis, Sequence[Pair]]] = field(default_factory=dict)
+
+    def of(self, book: Book, treatment: str, snapshot: Snapshot) -> Sequence[Pair]:
+        """What `pairs` gives, for any book and snapshot of a `Reader`; not to be changed."""
+        ours, theirs = (snapshot.variants[name] for name in (treatment, self.experiment.control))
+        begun = book.standings.get(treatment, Standing()).begun
+        basis = _Basis((ours.cohorts, theirs.cohorts), begun, _stretches(book, self.experiment))
+        known = self._known.get(treatment)
+        if known is None or not basis.is_as(known[0]):
+            known = basis, pairs(book, treatment, self.experiment, snapshot)
+            self._known[treatment] = known
+        return known[1]
 
 
 def _buckets(panes: Mapping[int, Ledger], starts: Sequence[int]) -> Ints:

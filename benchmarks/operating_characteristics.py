@@ -1,9 +1,9 @@
 """What the decisions are worth, by simulation: false rollbacks, delays and promotions, beside others.
 
-Run: `python benchmarks/operating_characteristics.py` (ten minutes on one core; needs matplotlib for the
-figures, which are left out without it). `--quick` takes half a minute, says little, and writes to the
-temporary folder; `--only NAME` runs some of the studies and keeps the numbers of the others. Everything
-random has a fixed seed.
+Run: `python benchmarks/operating_characteristics.py` (about twenty minutes on one core, ten of them for the
+nulls alone; needs matplotlib for the figures, which are left out without it). `--quick` takes about a
+minute, says little, and writes to the temporary folder; `--only NAME` runs some of the studies and keeps
+the numbers of the others. Everything random has a fixed seed.
 """
 
 import argparse

@@ -50,6 +50,43 @@ async def told(settings: Settings, path: Path, store: Store) -> dict[str, Any]:
     return document((await replay(settings, [Input(path)], store=store)).view)
 
 
+class Dying:
+    """Replays a file in random cuts over and over, killed each time but the last."""
+
+    def __init__(
+        self,
+        store: HookedStore,
+        monkeypatch: pytest.MonkeyPatch,
+        rnd: random.Random,
+        *,
+        exchanges: int,
+    ) -> None:
+        """It ends in one of so many first `exchanges` with the store, if it gets that far."""
+        self._store, self._monkeypatch = store, monkeypatch
+        self._random, self._exchanges = rnd, exchanges
+        self.crashes = 0
+
+    async def told(self, settings: Settings, path: Path, *, lives: int) -> dict[str, Any]:
+        """The document of the last life."""
+        for _ in range(lives - 1):
+            self._cut()
+            kill = KillAt(self._random.randrange(self._exchanges))
+            hooks = self._random.choice(((kill, nothing), (nothing, kill)))
+            self._store.before, self._store.after = hooks
+            try:
+                await told(settings, path, self._store)
+            except KilledError:
+                self.crashes += 1
+            self._store.calm()
+        self._cut()
+        return await told(settings, path, self._store)
+
+    def _cut(self) -> None:
+        self._monkeypatch.setattr(
+            stream.files, "BATCH_RECORDS", self._random.choice((60, 150, 400))
+        )
+
+
 def counts(document: dict[str, Any]) -> dict[str, Any]:
     return {
         f"{name}/{variant}": (facts["counts"], facts["mature_counts"], facts["predictions"])
@@ -70,18 +107,9 @@ async def test_a_file_read_with_random_cuts_and_crashes_gives_the_same_document(
     embedded = Store.embedded()
     expected = await told(settings, path, embedded)
     await embedded.close()
-    rnd, crashes = random.Random(seed), 0
-    for life in range(30):
-        monkeypatch.setattr(stream.files, "BATCH_RECORDS", rnd.choice((60, 150, 400)))
-        real_store.calm()
-        if life < 29:  # the last one lives
-            kill = KillAt(rnd.randrange(40))
-            real_store.before, real_store.after = rnd.choice(((kill, nothing), (nothing, kill)))
-        try:
-            found = await told(settings, path, real_store)
-        except KilledError:
-            crashes += 1
-    assert crashes > 10
+    dying = Dying(real_store, monkeypatch, random.Random(seed), exchanges=40)
+    found = await dying.told(settings, path, lives=30)
+    assert dying.crashes > 10
     assert counts(found) == counts(expected)
     assert found["events"] == expected["events"]
     decided = [found["experiments"]["offers"]["decisions"] for found in (found, expected)]
@@ -95,23 +123,15 @@ async def test_units_and_money_are_the_same_after_random_cuts_and_crashes(
     tmp_path: Path, real_store: HookedStore, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     (tmp_path / "settings.yaml").write_text(BY_UNIT)
-    declared, rnd, crashes = load(tmp_path / "settings.yaml"), random.Random(seed), 0
+    declared = load(tmp_path / "settings.yaml")
     path = written(tmp_path / "events.ndjson", with_units_and_money(log(seed), seed))
     embedded = Store.embedded()
     await told(declared, path, embedded)
     expected = packed(await found(embedded))
     await embedded.close()
-    for life in range(25):
-        monkeypatch.setattr(stream.files, "BATCH_RECORDS", rnd.choice((60, 150, 400)))
-        real_store.calm()
-        if life < 24:  # the last one lives
-            kill = KillAt(rnd.randrange(40))
-            real_store.before, real_store.after = rnd.choice(((kill, nothing), (nothing, kill)))
-        try:
-            await told(declared, path, real_store)
-        except KilledError:
-            crashes += 1
-    assert crashes > 8
+    dying = Dying(real_store, monkeypatch, random.Random(seed), exchanges=40)
+    await dying.told(declared, path, lives=25)
+    assert dying.crashes > 8
     state = await found(real_store)
     assert packed(state) == expected
     totals = state.of(Kind.TOTAL).values()
@@ -125,22 +145,14 @@ async def test_sequential_decisions_and_their_evidence_are_the_same_after_random
     tmp_path: Path, real_store: HookedStore, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     (tmp_path / "settings.yaml").write_text(SEQUENTIAL)
-    declared, rnd, crashes = load(tmp_path / "settings.yaml"), random.Random(seed), 0
+    declared = load(tmp_path / "settings.yaml")
     path = written(tmp_path / "events.ndjson", with_a_bad_treatment(log(seed)))
     embedded = Store.embedded()
     expected = (await told(declared, path, embedded))["experiments"]["offers"]
     await embedded.close()
-    for life in range(15):
-        monkeypatch.setattr(stream.files, "BATCH_RECORDS", rnd.choice((60, 150, 400)))
-        real_store.calm()
-        if life < 14:  # the last one lives
-            kill = KillAt(rnd.randrange(60))
-            real_store.before, real_store.after = rnd.choice(((kill, nothing), (nothing, kill)))
-        try:
-            found = (await told(declared, path, real_store))["experiments"]["offers"]
-        except KilledError:
-            crashes += 1
-    assert crashes > 5
+    dying = Dying(real_store, monkeypatch, random.Random(seed), exchanges=60)
+    found = (await dying.told(declared, path, lives=15))["experiments"]["offers"]
+    assert dying.crashes > 5
     rollbacks = [d for d in expected["decisions"] if d["action"] == "rollback"]
     assert [d["reasons"][0].split(" ")[0] for d in rollbacks] == ["rap"]
     for mine, reference in zip(found["decisions"], expected["decisions"], strict=True):
