@@ -40,8 +40,9 @@ class Acting:
         orders = await self._books.store.outbox(name)
         fates = {order.id: self._fate(order, self._books.known[name]) for order in orders}
         due = [order for order in orders if fates[order.id] is Fate.CARRY_OUT]
-        waiting = [order for order in orders if fates[order.id] is Fate.WAIT]
-        answers = await self._courier.carry_out(due) | await self._courier.read_back(waiting)
+        answers = await self._courier.carry_out(due)
+        taken = [order for order in orders if order.id not in answers and self._is_taken(order)]
+        answers |= await self._courier.read_back(taken)
         settled = 0
         for order in orders:
             settled += await self._settle(order, answers.get(order.id), snapshot)
@@ -67,6 +68,12 @@ class Acting:
         if settled:
             self._courier.forget(order.id)
         return settled
+
+    def _is_taken(self, order: Order) -> bool:
+        """Whether an actuator has taken the order, and it is not known yet that it took effect."""
+        standing = self._books.known[order.experiment].standings.get(order.treatment, Standing())
+        current = standing.decision == order.id and standing.state in ACTING
+        return current and standing.acted_at is not None
 
     def _happening(self, order: Order, answer: Answer) -> Happening:
         """What an actuator's answer means to the treatment."""

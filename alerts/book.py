@@ -134,6 +134,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """By variant, of the epoch's mature cohorts: tp, fp, tn, fn, predictions, errors."""
     phase: Phase | None = None
     """The intended split, and what had arrived under it."""
+    evidence: str = ""
+    """The seal of what it rests on (`alerts.reasoning`), which is kept beside it; empty without any."""
     previous: str = ""
     """The hash of the decision before this one of the experiment; empty for the first."""
     hash: str = ""

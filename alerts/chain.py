@@ -35,5 +35,6 @@ def broken(decisions: Iterable[Decision]) -> str | None:
 
 
 def _digest(decision: Decision) -> str:
-    # Keys in order: a decision that was read from JSON has the same hash as the one that was written.
-    return sha256(msgspec.json.encode(decision, order="deterministic")).hexdigest()
+    # As it will be read: a whole number in the place of a float is written as 0, and comes back as 0.0.
+    read = msgspec.json.decode(msgspec.json.encode(decision), type=Decision)
+    return sha256(msgspec.json.encode(read, order="deterministic")).hexdigest()

@@ -1,30 +1,29 @@
 """Deliberating: one look at one experiment, from its book to the next one, with decisions and orders. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from alerts.book import Book, Decision, Phase
+from alerts import bookkeeping, quarantine
+from alerts.book import Book, Decision
+from alerts.chain import seal
 from alerts.edges import Edge
 from alerts.examine import Examiner
+from alerts.gathering import evidence_of
 from alerts.guardrails import Guardrail
+from alerts.happenings import Happening, Policy, Transition
 from alerts.health import HoldOptions
-from alerts.machine import Happening, Policy, Transition, transition
+from alerts.machine import transition
 from alerts.order import Order
-from alerts.phases import ended
-from alerts.standing import WATCHED, Standing, State, renewed
+from alerts.phases import split_without
+from alerts.reasoning import Declared
+from alerts.standing import Standing, ordered
 from alerts.testing import DEFAULTS, Testing
 from metrics.compare import confusion_of
 from metrics.experiment import Experiment
 from metrics.ledger import total
 from metrics.snapshot import Snapshot
-
-
-ROLLBACKS_KEPT = 100
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,10 @@ class Outcome:
     book: Book
     decisions: tuple[Decision, ...] = ()
     orders: tuple[Order, ...] = ()
+    evidence: Mapping[str, bytes] = field(default_factory=dict)
+    """What decisions rest on, packed, by their ids."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """By treatment, why a person's command changed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,14 @@ class Deliberation:
         made = Examiner(self.experiment, self.guardrails, self.hold, self.testing)
         object.__setattr__(self, "examiner", made)  # a frozen class has no other way
 
-    def policy(self, *, braked: bool) -> Policy:
-        """How harm is acted on."""
-        deadline = None if self.hold.deadline is None else int(self.hold.deadline)
-        return Policy(self.dry_run, braked, deadline)
+    @property
+    def declared(self) -> Declared:
+        """What people had declared, as it is kept with decisions."""
+        return Declared.of(self.experiment, self.guardrails, self.hold, self.testing)
+
+    def policy(self, *, braked: bool, quarantined: Mapping[str, int] | None = None) -> Policy:
+        """How harm is acted on, and whether a treatment may be armed again."""
+        return Policy(self.dry_run, braked, self.hold, quarantined or {})
 
     def look(
         self,
@@ -70,13 +77,17 @@ class Deliberation:
 
         `allowed`: how many more rollbacks may be ordered before the brake is on; None without a brake.
         """
-        book = self.examiner.advance(self._renewed(book, edge.at), edge, snapshot)
-        outcome = Outcome(book)
+        looked = self._renewed(book, edge.at)
+        outcome = Outcome(self.examiner.advance(looked, edge, snapshot))
         for treatment in self.experiment.treatments:
             happening = self.examiner.happening(outcome.book, edge, treatment, snapshot, stale)
             if happening is not None:
-                braked = allowed is not None and len(outcome.orders) >= allowed
-                outcome = self.apply(outcome, treatment, happening, snapshot, braked=braked)
+                # Orders that are only given once more are no new rollbacks.
+                made = sum(decision.action == "rollback" for decision in outcome.decisions)
+                braked = allowed is not None and made >= allowed
+                outcome = self.apply(
+                    outcome, treatment, happening, snapshot, braked=braked, looked=looked
+                )
         return outcome
 
     def apply(
@@ -87,48 +98,45 @@ class Deliberation:
         snapshot: Snapshot,
         *,
         braked: bool = False,
+        looked: Book | None = None,
     ) -> Outcome:
-        """The outcome after something happened to one treatment."""
+        """The outcome after something happened to one treatment.
+
+        `looked`: the book before the look that found it, for what is kept with the decision.
+        """
         book, at = outcome.book, happening.at
         before = book.standings.get(treatment, Standing(since=at))
-        made = transition(before, happening, self.policy(braked=braked))
-        name = f"{self.experiment.name}:{treatment}:{at}:{book.decisions + 1}"
-        if made.action in {"rollback", "would_roll_back"}:
-            fresh = {"decision": name, "ordered_at": at, "acted_at": None, "verified": None}
-            ordered = msgspec.structs.replace(made.standing, **fresh)
-            made = msgspec.structs.replace(made, standing=ordered)
-        decisions, orders = outcome.decisions, outcome.orders
-        if made.action is not None:
-            decision = self._decision(
-                name, made.action, made, before, treatment, at, book, snapshot
-            )
+        versions = quarantine.versions_of(snapshot, treatment)
+        barred = quarantine.blocking(book, treatment, versions)
+        policy = self.policy(braked=braked, quarantined=barred)
+        made = transition(before, happening, policy)
+        if made.refused is not None:
+            return replace(outcome, refused={**outcome.refused, treatment: made.refused})
+        decisions, orders, action = outcome.decisions, outcome.orders, made.action
+        evidence = outcome.evidence
+        if action is not None:
+            name = f"{self.experiment.name}:{treatment}:{at}:{book.decisions + 1}"
+            if made.orders or action == "would_roll_back":
+                made = msgspec.structs.replace(made, standing=ordered(made.standing, name, at))
+            found = self._decision(name, action, made, before, treatment, at, book, snapshot)
+            rests_on = (happening, policy, snapshot, looked or book, book)
+            if proof := evidence_of(self.declared, found, *rests_on):
+                found = msgspec.structs.replace(found, evidence=proof[0])
+                evidence = {**evidence, name: proof[1]}
+            decision = seal(found, book.head)
             decisions += (decision,)
-            if made.action == "rollback":
-                orders += (self._order(decision),)
-        fresh_book = _written(book, treatment, made, before, at)
-        return Outcome(fresh_book, decisions, orders)
+            if made.orders:
+                serving = quarantine.lately(versions, at, before.begun)
+                orders += (self._order(decision, book, serving),)
+            book = bookkeeping.decided(book, decision)
+            book = quarantine.after(book, decision, before, versions, barred)
+        book = bookkeeping.stands(book, treatment, made.standing, at)
+        return replace(outcome, book=book, decisions=decisions, orders=orders, evidence=evidence)
 
     def _renewed(self, book: Book, at: int) -> Book:
-        """A new epoch when something else is tested than before; what was rolled back stays so."""
-        if book.settings == self.fingerprint:
-            return book
-        over = WATCHED | {State.WOULD_ROLL_BACK}
-        standings = {
-            treatment: renewed(standing, at) if standing.state in over else standing
-            for treatment, standing in book.standings.items()
-        }
-        return msgspec.structs.replace(
-            book,
-            settings=self.fingerprint,
-            standings=standings,
-            judgements={},
-            evidence={},
-            seen={},
-            holds={},
-            phase=_anew(book.phase, at),
-            past=(),
-            mismatched=(),
-        )
+        """A new epoch when something else is tested than before."""
+        same = book.settings == self.fingerprint
+        return book if same else bookkeeping.begun_anew(book, self.fingerprint, at)
 
     def _decision(
         self,
@@ -174,7 +182,7 @@ class Deliberation:
             counts[variant] = cells | rest
         return counts
 
-    def _order(self, decision: Decision) -> Order:
+    def _order(self, decision: Decision, book: Book, versions: tuple[str, ...]) -> Order:
         evidence = {
             "judgements": msgspec.to_builtins(decision.judgements),
             "counts": decision.counts,
@@ -188,47 +196,9 @@ class Deliberation:
             treatment=decision.treatment,
             control=self.experiment.control,
             decided_at=decision.at,
+            epoch=decision.epoch,
+            split=split_without(book, decision.treatment, self.experiment.control),
+            versions=versions,
             reasons=decision.reasons,
             evidence=evidence,
         )
-
-
-def _written(book: Book, treatment: str, made: Transition, before: Standing, at: int) -> Book:
-    """The book with what a transition made of one treatment."""
-    book = msgspec.structs.replace(book, standings={**book.standings, treatment: made.standing})
-    if made.standing.begun != before.begun:
-        book = _forgotten(book, treatment, at)
-    if made.action is None:
-        return book
-    mine = book.actions.get(treatment, {})
-    counted = {**mine, made.action: mine.get(made.action, 0) + 1}
-    ordered = (at,) if made.action == "rollback" else ()
-    return msgspec.structs.replace(
-        book,
-        decisions=book.decisions + 1,
-        actions={**book.actions, treatment: counted},
-        rollbacks=(*book.rollbacks, *ordered)[-ROLLBACKS_KEPT:],
-    )
-
-
-def _forgotten(book: Book, treatment: str, at: int) -> Book:
-    """The book without what was found about a treatment that begins anew."""
-
-    def rest(known: Mapping[str, _T]) -> dict[str, _T]:
-        return {name: found for name, found in known.items() if name != treatment}
-
-    return msgspec.structs.replace(
-        book,
-        judgements=rest(book.judgements),
-        evidence=rest(book.evidence),
-        seen=rest(book.seen),
-        holds=rest(book.holds),
-        mismatched=tuple(name for name in book.mismatched if name != treatment),
-        phase=_anew(book.phase, at),
-        past=ended(book, at),
-    )
-
-
-def _anew(phase: Phase | None, at: int) -> Phase | None:
-    """The phase with nothing counted yet; units that were seen before are not new for that."""
-    return None if phase is None else phase.after(phase.split, at)

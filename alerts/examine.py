@@ -1,24 +1,19 @@
 """Examining: what each look at an experiment finds. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from alerts import aftermath, quarantine
 from alerts.book import Book
 from alerts.edges import Edge, edges
 from alerts.guardrails import Guardrail
-from alerts.health import (
-    HoldOptions,
-    arrived,
-    hold_causes,
-    leftover_share,
-    silence,
-)
+from alerts.happenings import Happening, Look
+from alerts.health import HoldOptions, hold_causes, silence
 from alerts.judge import Judgement, judge
 from alerts.judge import Phase as Verdict
-from alerts.machine import Failed, Happening, Look, Verified
 from alerts.phases import Phases, mixed, unnamed
-from alerts.standing import ACTING, Standing, State
+from alerts.standing import ACTING, Sighting, Standing, State
 from alerts.testing import DEFAULTS, Testing
 from alerts.trials import Trials, began
 from metrics.catalogue import CATALOGUE
@@ -75,21 +70,44 @@ class Examiner:
         """Why each treatment has to hold at the look `at` at what arrived."""
         holds = {}
         for treatment in self._experiment.treatments:
+            standing = book.standings.get(treatment, Standing())
             causes = hold_causes(
                 self._experiment,
                 treatment,
                 snapshot,
                 at,
                 self._options,
-                begun=book.standings.get(treatment, Standing()).begun,
+                begun=standing.begun,
                 known=book.holds.get(treatment, ()),
             )
             causes += (MISMATCHED,) if treatment in book.mismatched else ()
             causes += (MIXED,) if book.phase and mixed(book.phase) else ()
             causes += (UNNAMED,) if book.phase and unnamed(book.phase) else ()
             causes += tuple(self._trials.blind(book, treatment, self._testing.blind_budget))
+            causes += tuple(self._too_long(book, treatment, at))
+            sightings = self._sighted(book, treatment, snapshot, at)
+            causes += quarantine.causes(sightings, book.quarantined.get(treatment, {}))
             holds[treatment] = causes
         return holds
+
+    def _too_long(self, book: Book, treatment: str, at: int) -> Iterator[str]:
+        """A cause to hold, where the experiment took its time and no verdict was reached."""
+        longest, standing = self._testing.max_duration, book.standings.get(treatment, Standing())
+        if longest is None or standing.passed or standing.state is State.PASSED:
+            return
+        if book.phase is not None and at - began(book, treatment) >= longest:
+            yield f"testing.max_duration, {longest}, is over: end it, or extend max_duration"
+
+    def _sighted(
+        self, book: Book, treatment: str, snapshot: Snapshot, at: int
+    ) -> dict[str, Sighting]:
+        """Which versions in quarantine the look `at` at what arrived finds."""
+        standing, known = (
+            book.standings.get(treatment, Standing()),
+            book.quarantined.get(treatment, {}),
+        )
+        versions = quarantine.versions_of(snapshot, treatment)
+        return quarantine.sighted(standing, known, versions, at)
 
     def _judged(self, book: Book, edge: Edge, snapshot: Snapshot) -> Book:
         judgements = {}
@@ -116,15 +134,18 @@ class Examiner:
         self, book: Book, edge: Edge, treatment: str, snapshot: Snapshot, stale: tuple[str, ...]
     ) -> Happening | None:
         """What the look at `edge` means to `treatment`; `stale`: causes that the caller knows of."""
-        standing = book.standings.get(treatment, Standing())
+        standing, arrival = book.standings.get(treatment, Standing()), edge.kind == "arrival"
         if standing.state in ACTING:
-            return self._effect(standing, edge, treatment, snapshot)
+            return self._seen_of(aftermath.effect, standing, edge, treatment, snapshot)
+        back = self._seen_of(aftermath.returned, standing, edge, treatment, snapshot)
+        if back is not None:
+            return back
         judgements = book.judgements.get(treatment, {})
         streaks = self._streaks(standing, judgements, {g.name for g in self._due(edge)})
         breached = [n for n in streaks if streaks[n] >= self._guardrails[n].consecutive]
         harm = tuple(judgements[name].reason for name in sorted(breached))
         harm += self._trials.alarms(book, treatment)
-        if edge.kind == "arrival" and book.phase and book.phase.split.get(treatment, 0) > 0:
+        if arrival and book.phase and book.phase.split.get(treatment, 0) > 0:
             harm += silence(self._experiment, treatment, snapshot, edge.at, self._options)
         phases = [judgements[name].phase for name in self._guardrails if name in judgements]
         healthy = len(phases) == len(self._guardrails) and all(p is Verdict.PASS for p in phases)
@@ -136,7 +157,21 @@ class Examiner:
             healthy=healthy and bool(phases),
             promotable=healthy and self._may_pass(book, edge, treatment),
             streaks=streaks,
+            sightings=self._sighted(book, treatment, snapshot, edge.at) if arrival else None,
         )
+
+    def _seen_of(
+        self,
+        ask: Callable[..., Happening | None],
+        standing: Standing,
+        edge: Edge,
+        treatment: str,
+        snapshot: Snapshot,
+    ) -> Happening | None:
+        """What the traffic says of a rollback; it is looked at with arrivals only."""
+        if edge.kind != "arrival":
+            return None
+        return ask(self._experiment, treatment, standing, snapshot, edge.at, self._options)
 
     def _may_pass(self, book: Book, edge: Edge, treatment: str) -> bool:
         """Whether something was proven, and not too early: the absence of alarms promotes nothing."""
@@ -156,22 +191,3 @@ class Examiner:
             if streak:
                 streaks[name] = streak
         return streaks
-
-    def _effect(
-        self, standing: Standing, edge: Edge, treatment: str, snapshot: Snapshot
-    ) -> Happening | None:
-        """Whether the traffic has moved since the order was accepted, or somebody moved it by hand."""
-        options, experiment, ordered_at = self._options, self._experiment, standing.ordered_at or 0
-        if edge.kind != "arrival":
-            return None
-        if standing.acted_at is None and not arrived(snapshot, treatment, ordered_at, edge.at):
-            return None  # it may as well have crashed: that takes no traffic away
-        since = (standing.acted_at or ordered_at) + int(options.drain)
-        share = leftover_share(experiment, treatment, snapshot, since, edge.at)
-        if share is None:
-            return None
-        if share <= options.leftover:
-            return Verified(edge.at)
-        if edge.at >= since + options.verify_for and standing.state is State.VERIFYING:
-            return Failed(edge.at, f"{treatment} still gets {share:.1%} of its intended traffic")
-        return None

@@ -1,6 +1,7 @@
 """Health: what keeps a treatment on hold, what silence means, and whether a rollback took effect. Pure."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +20,8 @@ STRAYS = 5
 LABELS_EXPECTED = 100
 LONGEST_WINDOW = 8 * DAY
 
+_SUCH_AS = {"deadline": "1h", "drain": "1m", "verify_for": "10m", "escalate_after": "15m"}
+
 
 class HoldOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When a treatment is held, and when holding ends in a rollback."""
@@ -26,13 +29,39 @@ class HoldOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     silence: Duration = Duration(15 * MINUTE)
     """A treatment without predictions for this long, while control flows, is rolled back."""
     deadline: Duration | None = None
-    """Holding this long counts as harm; absent: it holds until the cause is gone."""
+    """Holding this long is too long; absent: it holds until the cause is gone."""
+    on_deadline: Literal["alert", "rollback"] = "rollback"
+    """What happens then: people are told, once, or it counts as harm."""
     drain: Duration = Duration(MINUTE)
     """After a rollback, how long requests in flight may still arrive."""
     verify_for: Duration = Duration(10 * MINUTE)
     """Traffic that has not moved this long after the drain is a failed rollback."""
     leftover: Annotated[float, Meta(ge=0, lt=1)] = 0.01
     """Part of its intended traffic that a treatment may get and still counts as getting none."""
+    escalate_after: Duration = Duration(15 * MINUTE)
+    """A rollback that fails for this long is told once more."""
+    cool_down: Duration = Duration(10 * MINUTE)
+    """After a rollback took effect, how long arming the treatment again takes force."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Everything that is wrong with these options: the field, and what."""
+        if not 0 < self.silence <= LONGEST_WINDOW:
+            yield (
+                "silence",
+                (
+                    f"expected a time above 0 and at most {Duration(LONGEST_WINDOW)}, such as 15m, got"
+                    f" {self.silence}; a treatment that is meant to get no traffic is given 0 in `variants`"
+                ),
+            )
+        for name in ("deadline", "drain", "verify_for", "escalate_after"):
+            span = getattr(self, name)
+            if span is not None and not span > 0:
+                yield name, f"expected a time above 0, such as {_SUCH_AS[name]}, got {span}"
+        if self.on_deadline == "alert" and self.deadline is None:
+            yield (
+                "on_deadline",
+                "there is no `deadline`, so that it would do nothing; add one, such as 1h",
+            )
 
 
 def arrived(snapshot: Snapshot, variant: str, since: int, until: int) -> int:
@@ -123,7 +152,7 @@ def flows(
 
     In a new epoch its traffic was taken away before: a few requests prove that some were left over.
     """
-    ours, expected = _against_intended(experiment, treatment, snapshot, max(begun, at - HOUR), at)
+    ours, expected = against_intended(experiment, treatment, snapshot, max(begun, at - HOUR), at)
     return ours > max(options.leftover * expected, STRAYS if begun else 0)
 
 
@@ -149,7 +178,7 @@ def leftover_share(
     width = MINUTE
     while True:
         start = max(since, at - width)
-        ours, expected = _against_intended(experiment, treatment, snapshot, start, at)
+        ours, expected = against_intended(experiment, treatment, snapshot, start, at)
         if expected >= ENOUGH and at - start >= MINUTE:
             return ours / expected
         if start == since or width >= LONGEST_WINDOW:
@@ -157,7 +186,7 @@ def leftover_share(
         width *= 2
 
 
-def _against_intended(
+def against_intended(
     experiment: Experiment, treatment: str, snapshot: Snapshot, since: int, until: int
 ) -> tuple[int, float]:
     """How many predictions `treatment` got, and how many of those of it and control it was meant to.

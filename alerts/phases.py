@@ -7,7 +7,7 @@ import msgspec
 
 from alerts.book import Book, Phase, Stretch
 from alerts.health import STRAYS, HoldOptions, flows, leftover_share
-from alerts.standing import Standing, State
+from alerts.standing import ACTING, Standing, State
 from metrics.experiment import MINUTE, Experiment
 from metrics.layout import RETENTION, Kind
 from metrics.ledger import Ledger, total
@@ -124,6 +124,25 @@ def ended(book: Book, at: int) -> tuple[Stretch, ...]:
         return book.past
     over = Stretch(since=phase.since, until=max(at, phase.since), split=phase.split)
     return (*book.past, over)[-PHASES_KEPT:]
+
+
+def split_without(book: Book, treatment: str, control: str) -> dict[str, float]:
+    """The shares of the traffic that are intended once `treatment` is rolled back; they add up to 1.
+
+    What it got goes to the control, as does that of others on their way out. Empty where the control's
+    share cannot be told.
+    """
+    split = dict(book.phase.split) if book.phase else {}
+    if not split.get(control, 0) > 0:
+        return {}
+    leaving = ACTING | {State.ROLLED_BACK}
+    for name in split:
+        out = book.standings.get(name, Standing()).state in leaving or name == treatment
+        if out and name != control:
+            split[control] += split[name]
+            split[name] = 0.0
+    whole = sum(split.values())
+    return {name: weight / whole for name, weight in split.items()}
 
 
 def mismatch_limit(book: Book, treatments: int) -> float:

@@ -4,6 +4,8 @@ from enum import StrEnum
 
 import msgspec
 
+from alerts.order import Verification
+
 
 class State(StrEnum):
     """Where a treatment stands."""
@@ -51,6 +53,15 @@ class Pause(msgspec.Struct, frozen=True):
     until: int | None = None
 
 
+class Sighting(msgspec.Struct, frozen=True):
+    """That a version in quarantine is seen again."""
+
+    seen: int
+    """When it was last seen (arrival time)."""
+    times: int
+    """How many looks found it anew."""
+
+
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """The state of one treatment with what it takes to go on from it."""
 
@@ -62,14 +73,30 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     streaks: dict[str, int] = {}
     """Failing looks in a row, by guardrail."""
     causes: tuple[str, ...] = ()
-    """Why it holds, or what harm was found."""
+    """Why it holds, or what harm was found and what its rollback still waits for."""
     decision: str | None = None
     """The decision that is being carried out, or was."""
     ordered_at: int | None = None
     """When the latest rollback was decided, in arrival time."""
     acted_at: int | None = None
-    """When the actuator accepted the order, in arrival time."""
+    """When the actuator accepted the order, in arrival time; None where it has to be sent (again)."""
+    accepted: int = 0
+    """How often the actuator accepted the order."""
+    read_back: Verification | None = None
+    """What the actuator last read back since it accepted the order; None before it said anything."""
+    failed_at: int | None = None
+    """When carrying out the order first failed; None while it never did."""
+    escalated: bool = False
+    """People were told that it fails for too long."""
     verified: bool | None = None
+    returned: bool = False
+    """People were told that traffic came back in a pause."""
+    overdue: bool = False
+    """People were told that it holds for too long."""
+    passed: bool = False
+    """It has passed in this epoch; to be held since then does not take that away."""
+    sightings: dict[str, Sighting] = {}
+    """Versions in quarantine that are seen in this epoch."""
     paused: Pause | None = None
     latched: tuple[str, ...] = ()
     """Harm that was found while paused; it is acted on when the pause ends."""
@@ -83,4 +110,20 @@ def renewed(standing: Standing, at: int) -> Standing:
         epoch=standing.epoch + 1,
         paused=standing.paused,
         latched=standing.latched,
+    )
+
+
+def ordered(standing: Standing, decision: str, at: int) -> Standing:
+    """The standing with a new order, of `decision`; nothing is known of how it goes."""
+    return msgspec.structs.replace(
+        standing,
+        decision=decision,
+        ordered_at=at,
+        acted_at=None,
+        accepted=0,
+        read_back=None,
+        failed_at=at if standing.state is State.ROLLBACK_FAILED else None,
+        escalated=False,
+        verified=None,
+        returned=False,
     )

@@ -25,8 +25,9 @@ from support.site import (
 )
 
 import abmonitor.hinting
+from abmonitor.breach import OnBreach
 from abmonitor.monitor import MAX_CONFLICTS, Monitor
-from abmonitor.settings import Brake, OnBreach
+from abmonitor.settings import Brake
 from alerts.book import Book, Decision
 from alerts.health import HoldOptions
 from alerts.order import Order, Receipt
@@ -303,7 +304,7 @@ async def test_an_order_from_before_a_treatment_was_armed_again_is_not_carried_o
     await pass_time(made, site, BAD + 6 * MINUTE)
     site.move()
     await pass_time(made, site, BAD + 12 * MINUTE)
-    await command(store, site, "rearm")
+    await command(store, site, "rearm", force=True)
     site.answers = []
     await pass_time(made, site, BAD + 14 * MINUTE)
     assert site.received == []

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
@@ -14,15 +14,27 @@ from support.panes import COHORT, EXPERIMENT, START, WAIT, World, matured, pane,
 
 from alerts.actuators.log import order_json
 from alerts.book import Book, Decision, Phase
-from alerts.deliberate import ROLLBACKS_KEPT, Deliberation, Outcome
+from alerts.bookkeeping import ROLLBACKS_KEPT
+from alerts.chain import broken
+from alerts.deliberate import Deliberation, Outcome
 from alerts.examine import MISMATCHED
 from alerts.guardrails import Guardrail
 from alerts.health import HoldOptions
-from alerts.machine import BRAKED, Accepted, Command, Failed, Happening, Look
-from alerts.order import Order
+from alerts.machine import (
+    BRAKED,
+    Accepted,
+    Command,
+    Elapsed,
+    Failed,
+    Happening,
+    Look,
+    ReadBack,
+)
+from alerts.order import Order, Verification
 from alerts.standing import Pause, Standing, State
+from alerts.testing import Testing
 from metrics.duration import Duration
-from metrics.experiment import HOUR, MINUTE, Experiment
+from metrics.experiment import DAY, HOUR, MINUTE, Experiment
 from metrics.layout import FINE_WIDTH
 from metrics.snapshot import Snapshot
 
@@ -87,6 +99,8 @@ class Case:
         self.orders += outcome.orders
         for order in outcome.orders if self.accepts else ():
             self.tell(order.treatment, Accepted(order.decided_at))
+            unread = ReadBack(order.decided_at, Verification.UNSUPPORTED)
+            self.tell(order.treatment, unread)
 
     def tell(self, treatment: str, happening: Happening, watermark: int | None = None) -> None:
         """Let something happen to one treatment."""
@@ -102,8 +116,8 @@ class Case:
         return [found.action for found in self.decisions if found.treatment == treatment]
 
 
-def command(at: int, verb: str) -> Command:
-    return Command(at, verb, "ann", "because")
+def command(at: int, verb: str, reason: str = "because", *, force: bool = False) -> Command:
+    return Command(at, verb, "ann", reason, force=force)
 
 
 def failing(world: World, start: int, end: int, variant: str = "new") -> World:
@@ -209,7 +223,7 @@ def test_ids_tell_experiment_treatment_time_and_number_and_never_repeat() -> Non
     case = rolled_back()
     case.tell("new", command(NOW, "rearm"))
     case.tell("new", command(NOW, "pause"))
-    case.tell("new", command(NOW, "pause"))
+    case.tell("new", command(NOW, "pause", "and again"))
     ids = [decision.id for decision in case.decisions]
     assert ids[0] == f"offers:new:{START + HOUR + 3 * MINUTE}:1"
     assert len(set(ids)) == len(ids) == case.book.decisions == 6
@@ -218,8 +232,8 @@ def test_ids_tell_experiment_treatment_time_and_number_and_never_repeat() -> Non
 
 def test_actions_are_counted_by_treatment_for_ever() -> None:
     case = rolled_back()
-    for _ in range(150):
-        case.tell("new", command(NOW, "pause"))
+    for n in range(150):
+        case.tell("new", command(NOW, "pause", f"{n}"))
     assert case.book.actions == {
         "new": {"rollback": 1, "accepted": 1, "rolled_back": 1, "pause": 150}
     }
@@ -493,7 +507,7 @@ def test_rollbacks_are_remembered_through_epochs_but_not_for_ever() -> None:
         case.book = msgspec.structs.replace(
             case.book, standings={"new": Standing(state=State.ROLLED_BACK)}
         )
-        case.tell("new", command(NOW + n, "rearm"), NOW)
+        case.tell("new", command(NOW + n, "rearm", force=True), NOW)
     assert case.book.rollbacks == tuple(range(NOW + 5, NOW + ROLLBACKS_KEPT + 5))
 
 
@@ -501,6 +515,236 @@ def test_a_look_at_stale_data_with_nothing_known_yet_is_taken_as_any_other() -> 
     case = Case(World())
     case.tell("new", Look(NOW, hold=("stale",)))
     assert (case.state(), case.book.standings["new"].since) == (State.HOLD, NOW)
+
+
+# --- orders -----------------------------------------------------------------------------------------
+
+
+def test_an_order_tells_the_split_that_is_intended_once_it_is_carried_out() -> None:
+    (order,) = rolled_back().orders
+    assert order.split == {"old": 1.0, "new": 0.0}
+    assert order.epoch == 1
+
+
+def test_the_order_for_a_second_treatment_does_not_bring_the_first_one_back() -> None:
+    world = three_variants(NOW)
+    for variant in THREE.treatments:
+        failing(world, START + HOUR, NOW, variant)
+    case = Case(world, deliberation(experiment=THREE)).ticks(START, START + HOUR + 5 * MINUTE)
+    first, second = case.orders
+    assert first.split == pytest.approx({"old": 0.7, "new": 0.0, "newer": 0.3})
+    assert second.split == {"old": 1.0, "new": 0.0, "newer": 0.0}
+
+
+def test_where_nobody_knows_the_split_an_order_tells_none() -> None:
+    case = Case(steady(NOW))
+    case.tell("new", command(NOW, "rollback"))
+    assert case.orders[0].split == {}
+    unknown = Phase(since=START, split={"old": 0.0, "new": 0.0})
+    case = Case(steady(NOW), book=Book(phase=unknown))
+    case.tell("new", command(NOW, "rollback"))
+    assert case.orders[0].split == {}
+
+
+@pytest.mark.parametrize("state", sorted({*State} - {State.ROLLED_BACK}))
+def test_only_rollbacks_are_ordered(state: State) -> None:
+    book = Book(standings={"new": Standing(state=state)})
+    for verb in ("pause", "resume", "rearm", "end"):
+        case = Case(steady(NOW), book=book, accepts=False)
+        case.tell("new", command(NOW, verb, force=True))
+        assert case.orders == []
+
+
+# --- traffic that comes back --------------------------------------------------------------------------
+
+
+def test_traffic_that_comes_back_is_ordered_away_again_by_a_new_order() -> None:
+    case = rolled_back(NOW + HOUR)
+    case.world.arrive("new", NOW, NOW + 4 * MINUTE, pane(10, latency_ms=20, labelled=5))
+    case.ticks(NOW, NOW + 20 * MINUTE)
+    assert case.actions()[3:] == ["traffic_returned", "accepted", "rolled_back"]
+    first, second = case.orders
+    back = case.decisions[3]
+    assert back.at == NOW + 3 * MINUTE
+    assert second.id == back.id != first.id
+    assert (second.action, second.reasons) == ("rollback", back.reasons)
+    assert second.split == {"old": 1.0, "new": 0.0}
+    assert case.book.rollbacks == (case.decisions[0].at,)  # the brake counts what was found anew
+
+
+def test_traffic_that_comes_back_is_not_braked_and_brakes_nobody() -> None:
+    case = rolled_back(NOW + HOUR)
+    case.world.arrive("new", NOW, NOW + 30 * MINUTE, pane(10, latency_ms=20, labelled=5))
+    case.allowed = 0
+    case.ticks(NOW, NOW + 5 * MINUTE)
+    assert case.actions()[3:] == ["traffic_returned", "accepted"]
+
+
+# --- how long it may take -----------------------------------------------------------------------------
+
+LONG = Testing(min_duration=Duration(MINUTE), max_duration=Duration(30 * MINUTE))
+OVER = "testing.max_duration, 30m, is over: end it, or extend max_duration"
+
+
+def timed(testing: Testing = LONG, rules: Sequence[Guardrail] = RULES) -> Deliberation:
+    return Deliberation(EXPERIMENT, rules, HoldOptions(), "f1", testing=testing)
+
+
+def test_an_experiment_that_takes_too_long_is_held_with_one_decision() -> None:
+    case = Case(steady(NOW), timed()).ticks(START, NOW)
+    (decision,) = case.decisions
+    assert (decision.action, decision.at) == ("hold", START + 30 * MINUTE)
+    assert decision.reasons == (OVER,)
+    longer = msgspec.structs.replace(LONG, max_duration=Duration(3 * HOUR))
+    case.deliberation = timed(longer)
+    case.tick(NOW + MINUTE)
+    assert case.actions() == ["hold", "release"]
+
+
+def test_harm_is_acted_on_after_the_time_is_over() -> None:
+    case = Case(failing(steady(NOW), START + HOUR, NOW), timed()).ticks(START, NOW)
+    assert case.actions()[:2] == ["hold", "rollback"]
+
+
+def test_a_person_ends_an_experiment_whose_time_is_over() -> None:
+    case = Case(steady(NOW), timed()).ticks(START, NOW)
+    case.tell("new", command(NOW, "end"))
+    assert case.state() is State.ENDED
+    assert case.tick(NOW + 5 * MINUTE).actions() == ["hold", "end"]
+
+
+@pytest.mark.parametrize("state", [State.PASSED, State.SUSPECT, State.HOLD])
+def test_what_has_passed_stays_so_when_the_time_is_over(state: State) -> None:
+    case = Case(steady(NOW), timed()).ticks(START, START + 20 * MINUTE)
+    passed = Standing(state=state, since=START, passed=state is not State.PASSED)
+    case.book = msgspec.structs.replace(case.book, standings={"new": passed})
+    case.ticks(START + 20 * MINUTE, NOW)
+    assert OVER not in case.book.holds["new"]
+    assert "hold" not in case.actions()
+
+
+# --- after a promotion --------------------------------------------------------------------------------
+
+ERRORS_PROVEN = Guardrail(metric="error_rate", test="sequential", margin=0.2, warm_up=Duration(0))
+
+
+def promoted(end: int) -> Case:
+    """A treatment that passed, and got all the traffic from NOW on."""
+    world = steady(end)
+    world.arrive("old", NOW, end, pane(0))
+    world.arrive("new", NOW, end, pane(20, latency_ms=20, labelled=10))
+    rules = (ERRORS, ERRORS_PROVEN)
+    short = Testing(min_duration=Duration(10 * MINUTE))
+    case = Case(world, timed(short, rules)).ticks(START, NOW)
+    assert (case.actions(), case.state()) == (["pass"], State.PASSED)
+    return case
+
+
+def test_what_was_promoted_is_held_visibly_when_the_control_gets_nothing_any_more() -> None:
+    case = promoted(NOW + 6 * HOUR)
+    case.deliberation = replace(
+        case.deliberation, hold=HoldOptions(deadline=Duration(HOUR), on_deadline="rollback")
+    )
+    case.ticks(NOW, NOW + 6 * HOUR, 5 * MINUTE)
+    assert case.actions() == ["pass", "hold", "hold_overdue"]
+    assert case.book.standings["new"].causes == (MISMATCHED,)
+    assert case.orders == []
+
+
+def test_a_threshold_with_an_absolute_bound_still_guards_what_was_promoted() -> None:
+    case = promoted(NOW + 2 * HOUR)
+    bad = NOW + HOUR
+    case.world.arrive("new", bad, NOW + 2 * HOUR, pane(20, errors=10, latency_ms=20, labelled=10))
+    case.ticks(NOW, NOW + 2 * HOUR)
+    assert case.actions()[:3] == ["pass", "hold", "rollback"]
+    assert bad < case.decisions[2].at <= bad + 5 * MINUTE
+
+
+def test_where_nothing_flows_what_was_promoted_is_held_and_goes_on_as_data_come() -> None:
+    case = promoted(NOW + 3 * HOUR)
+    for variant in EXPERIMENT.variants:
+        case.world.arrive(variant, NOW, NOW + HOUR, pane(0))
+        flow = pane(10, latency_ms=20, labelled=5)
+        case.world.arrive(variant, NOW + HOUR, NOW + 3 * HOUR, flow)
+    case.ticks(NOW, NOW + 3 * HOUR)
+    assert case.actions() == ["pass", "hold", "pass"]
+    assert case.decisions[1].reasons[0].startswith("no data")
+
+
+# --- the chain ------------------------------------------------------------------------------------------
+
+
+def test_every_decision_names_the_one_before_it() -> None:
+    case = rolled_back()
+    case.tell("new", command(NOW, "pause"))
+    assert broken(case.decisions) is None
+    assert case.decisions[0].previous == ""
+    assert case.book.head == case.decisions[-1].hash
+    assert broken(case.decisions[1:]) is None
+    assert broken([*case.decisions[:1], *case.decisions[2:]]) is not None
+
+
+# --- commands that change nothing -------------------------------------------------------------------
+
+
+def test_a_command_that_changes_nothing_leaves_the_book_and_says_why_by_treatment() -> None:
+    case = Case(three_variants(NOW), deliberation(experiment=THREE)).tick(NOW)
+    outcome = Outcome(case.book)
+    for treatment in THREE.treatments:
+        said = command(NOW, "rearm")
+        outcome = case.deliberation.apply(outcome, treatment, said, case.snapshot(NOW))
+    assert outcome.book == case.book
+    assert (outcome.decisions, outcome.orders) == ((), ())
+    assert set(outcome.refused) == {"new", "newer"}
+
+
+def test_what_an_outcome_held_before_is_kept() -> None:
+    case = Case(steady(NOW)).tick(NOW)
+    before = Outcome(case.book, evidence={"d": b"e"}, refused={"newer": "because"})
+    made = case.deliberation.apply(before, "new", command(NOW, "pause"), case.snapshot(NOW))
+    assert (made.evidence, made.refused) == (before.evidence, before.refused)
+
+
+# --- a book that came back from the control log -------------------------------------------------------
+
+
+def brought_back(book: Book) -> Book:
+    """The book without what is made from the data again."""
+    kept = ("standings", "past", "mismatched", "decisions", "actions", "rollbacks", "quarantined",
+            "head", "settings")  # fmt: skip
+    phase = book.phase and Phase(since=book.phase.since, split=book.phase.split)
+    return Book(phase=phase, **{name: getattr(book, name) for name in kept})
+
+
+@pytest.mark.parametrize("state", sorted(State))
+def test_a_book_that_came_back_is_judged_on_whatever_the_state(state: State) -> None:
+    known = Case(steady(NOW + HOUR)).ticks(START, NOW, 10 * MINUTE).book
+    standing = Standing(
+        state=state, since=NOW, decision="d", ordered_at=NOW - MINUTE, acted_at=NOW, accepted=1,
+        failed_at=NOW, verified=True, latched=("bad",), paused=Pause("ann", "because"),
+    )  # fmt: skip
+    book = msgspec.structs.replace(known, standings={"new": standing})
+    case = Case(steady(NOW + HOUR), book=brought_back(book), accepts=False)
+    case.ticks(NOW, NOW + 30 * MINUTE)
+    assert case.book.standings["new"].epoch == 1
+    assert case.book.looked_at == NOW + 30 * MINUTE
+    case.tell("new", Elapsed(NOW + DAY))
+    assert broken(case.decisions) is None
+
+
+def test_a_book_that_came_back_promotes_nothing_earlier_than_it_would_have() -> None:
+    rules = (ERRORS, ERRORS_PROVEN)
+    short = Testing(min_duration=Duration(80 * MINUTE))
+    end = START + 2 * HOUR
+    whole = Case(steady(end), timed(short, rules)).ticks(START, end)
+    assert whole.actions() == ["pass"]
+    lost = START + HOUR
+    case = Case(steady(end), timed(short, rules)).ticks(START, lost)
+    case.book = brought_back(case.book)
+    case.ticks(lost, end)
+    assert case.actions() == ["pass"]
+    assert case.decisions[0].at >= whole.decisions[0].at >= START + 80 * MINUTE
+    assert case.book.standings["new"].begun == whole.book.standings["new"].begun
 
 
 # --- it does not matter how often somebody looks ----------------------------------------------------

@@ -6,14 +6,16 @@ import msgspec
 import pytest
 from support.panes import COHORT, EXPERIMENT, START, WAIT, World, matured, pane, steady
 
+from alerts.aftermath import NOT_GONE
 from alerts.book import Book, Phase
+from alerts.carrying import UNSEEN
 from alerts.edges import LOOKS_BACK, Edge, edges
 from alerts.examine import MISMATCHED, Examiner
 from alerts.guardrails import Guardrail
 from alerts.health import HoldOptions
 from alerts.judge import Judgement
 from alerts.judge import Phase as Verdict
-from alerts.machine import Failed, Look, Verified
+from alerts.machine import Failed, Look, Verified, Waiting
 from alerts.standing import Standing, State
 from metrics.duration import Duration
 from metrics.experiment import HOUR, MINUTE
@@ -184,7 +186,7 @@ def test_without_guardrails_nothing_is_healthy() -> None:
     snapshot = steady(NOW).snapshot(NOW)
     book = found.advance(Book(), arrival(NOW), snapshot)
     look = found.happening(book, arrival(NOW), "new", snapshot, ())
-    assert look == Look(NOW)
+    assert look == Look(NOW, sightings={})
 
 
 def verdict(phase: Verdict, name: str = ERRORS.name) -> Judgement:
@@ -374,13 +376,16 @@ def test_traffic_that_is_gone_after_the_drain_verifies_a_rollback(minutes: int) 
 
 
 def test_traffic_that_stays_fails_the_rollback_after_its_time() -> None:
-    for minutes in range(1, 11):
-        assert effect(verifying(NOW), STAYS, NOW + minutes * MINUTE) is None
+    assert effect(verifying(NOW), STAYS, NOW + MINUTE) is None
+    for minutes in range(2, 11):
+        at = NOW + minutes * MINUTE
+        assert effect(verifying(NOW), STAYS, at) == Waiting(at, NOT_GONE)
     at = NOW + 11 * MINUTE
-    assert effect(verifying(NOW), STAYS, at) == Failed(
-        at, "new still gets 100.0% of its intended traffic"
-    )
-    assert effect(verifying(NOW, State.ROLLBACK_FAILED), STAYS, at) is None
+    failed = Failed(at, "new still gets 100.0% of its intended traffic")
+    for state in (State.VERIFYING, State.ROLLBACK_FAILED):
+        assert effect(verifying(NOW, state), STAYS, at) == failed
+    # Nobody has taken the order (again) yet.
+    assert effect(verifying(None, State.ROLLBACK_FAILED), STAYS, at) is None
 
 
 def test_traffic_that_goes_late_verifies_even_a_failed_rollback() -> None:
@@ -393,13 +398,15 @@ def test_traffic_that_goes_late_verifies_even_a_failed_rollback() -> None:
 def test_a_trickle_that_is_left_counts_as_none() -> None:
     world = steady(NOW).arrive("old", NOW, NOW + HOUR, pane(100))
     at = NOW + 5 * MINUTE
-    for stray, found in ((3, Verified(at)), (4, None)):  # 1 % of the 300 it was meant to get
+    gone, stays = Verified(at), Waiting(at, NOT_GONE)
+    for stray, found in ((3, gone), (4, stays)):  # 1 % of the 300 it was meant to get
         world.arrive("new", at - MINUTE, at - MINUTE + 1, pane(stray))
         assert effect(verifying(NOW), world, at) == found
 
 
 def test_where_nothing_flows_nothing_is_verified_and_nothing_failed() -> None:
-    assert effect(verifying(NOW), steady(NOW), NOW + HOUR) is None
+    at = NOW + HOUR
+    assert effect(verifying(NOW), steady(NOW), at) == Waiting(at, UNSEEN)
 
 
 def test_traffic_that_somebody_moved_by_hand_verifies_an_order_that_no_actuator_took() -> None:

@@ -97,6 +97,40 @@ def test_several_causes_are_told_together() -> None:
     assert len(causes(world, complete_since=START)) == 3
 
 
+# --- options ----------------------------------------------------------------------------------------
+
+
+def wrong(**declared: Any) -> dict[str, str]:
+    return dict(HoldOptions(**declared).problems())
+
+
+def test_what_is_not_said_has_no_problems() -> None:
+    assert wrong() == {}
+    assert wrong(deadline=Duration(HOUR), on_deadline="alert", cool_down=Duration(0)) == {}
+
+
+@pytest.mark.parametrize("field", ["silence", "deadline", "drain", "verify_for", "escalate_after"])
+def test_no_time_at_all_is_refused_with_what_to_write(field: str) -> None:
+    found = wrong(**{field: Duration(0)})
+    assert set(found) == {field}
+    assert "expected a time above 0" in found[field]
+    assert "got 0s" in found[field]
+    assert "such as " in found[field]
+
+
+def test_silence_of_no_time_says_how_to_give_a_treatment_no_traffic() -> None:
+    assert "is given 0 in `variants`" in wrong(silence=Duration(0))["silence"]
+
+
+@pytest.mark.parametrize(("days", "known"), [(8, True), (9, False)])
+def test_silence_may_last_as_long_as_panes_are_kept(days: int, *, known: bool) -> None:
+    assert (wrong(silence=Duration(days * DAY)) == {}) is known
+
+
+def test_an_alert_at_a_deadline_that_there_is_not_is_refused() -> None:
+    assert "there is no `deadline`" in wrong(on_deadline="alert")["on_deadline"]
+
+
 # --- silence ----------------------------------------------------------------------------------------
 
 

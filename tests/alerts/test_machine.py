@@ -1,25 +1,37 @@
 """The state machine: every pair of state and happening, and what holds on every path."""
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alerts.carrying import NOT_YET
+from alerts.health import HoldOptions
 from alerts.machine import (
     BRAKED,
+    LOOKS_LATE,
     Accepted,
     Command,
+    Elapsed,
     Failed,
     Happening,
     Look,
     Policy,
+    ReadBack,
+    Returned,
     Transition,
     Verified,
+    Waiting,
+    needs_clock,
     transition,
 )
+from alerts.order import Verification
 from alerts.standing import ACTING, SEVERITY, WATCHED, Pause, Standing, State
+from metrics.duration import Duration
 
 
 AT = 1_000_000
@@ -27,8 +39,8 @@ LIVE, DRY, BRAKE = Policy(), Policy(dry_run=True), Policy(braked=True)
 HARM, HOLD = ("latency breaches the bound",), ("labels stalled",)
 
 
-def command(verb: str, at: int = AT, until: int | None = None) -> Command:
-    return Command(at, verb, "ann", "because", until)
+def command(verb: str, at: int = AT, until: int | None = None, *, force: bool = False) -> Command:
+    return Command(at, verb, "ann", "because", until, force)
 
 
 HAPPENINGS: dict[str, Happening] = {
@@ -42,6 +54,13 @@ HAPPENINGS: dict[str, Happening] = {
     "unseen": Accepted(AT, observable=False),
     "failed": Failed(AT, "503"),
     "verified": Verified(AT),
+    "waiting": Waiting(AT, "it still gets traffic"),
+    "returned": Returned(AT, "it gets traffic again"),
+    "done": ReadBack(AT, Verification.DONE),
+    "pending": ReadBack(AT, Verification.PENDING),
+    "refuted": ReadBack(AT, Verification.FAILED),
+    "unread": ReadBack(AT, Verification.UNSUPPORTED),
+    "elapsed": Elapsed(AT),
     "rollback": command("rollback"),
     "pause": command("pause"),
     "resume": command("resume"),
@@ -63,6 +82,13 @@ accepted  .            .            .            .            .            .
 unseen    .            .            .            .            .            .
 failed    .            .            .            .            .            .
 verified  .            .            .            .            .            .
+waiting   .            .            .            .            .            .
+returned  .            .            .            .            .            .
+done      .            .            .            .            .            .
+pending   .            .            .            .            .            .
+refuted   .            .            .            .            .            .
+unread    .            .            .            .            .            .
+elapsed   .            .            .            .            .            .
 rollback  rolling_back rolling_back rolling_back rolling_back rolling_back rolling_back
 pause     .            .            .            .            .            .
 resume    .            collecting   .            .            .            .
@@ -81,11 +107,18 @@ accepted  verifying       .               verifying       .           .
 unseen    rolled_back     .               rolled_back     .           .
 failed    rollback_failed rollback_failed .               .           .
 verified  rolled_back     rolled_back     rolled_back     .           .
-rollback  .               .               .               .           .
+waiting   .               .               .               .           .
+returned  .               .               .               rollback_failed .
+done      .               .               .               .           .
+pending   .               rollback_failed .               .           .
+refuted   .               rollback_failed .               .           .
+unread    .               .               .               .           .
+elapsed   rollback_failed .               .               .           .
+rollback  .               .               rolling_back    .           .
 pause     .               .               .               .           .
 resume    .               .               .               .           .
 rearm     .               .               .               collecting  .
-end       ended           ended           ended           ended       .
+end       .               .               .               ended       .
 dance     .               .               .               .           .
 """
 
@@ -116,31 +149,75 @@ def test_the_table_has_every_pair_of_state_and_happening() -> None:
     assert sorted(pairs) == sorted((state, name) for state in State for name in HAPPENINGS)
 
 
+TAKEN: dict[str, Any] = {"acted_at": 7, "accepted": 1, "read_back": Verification.UNSUPPORTED}
+
+
+def standing_at(state: State) -> Standing:
+    """A standing as the machine would have made it, long ago."""
+    known: dict[State, dict[str, Any]] = {
+        State.VERIFYING: TAKEN,
+        State.ROLLED_BACK: TAKEN | {"verified": True},
+        State.ROLLBACK_FAILED: {"failed_at": 7},
+    }
+    return Standing(state=state, since=7, **known.get(state, {}))
+
+
+def expected_action(before: State, name: str, after: State) -> str | None:
+    """What a cell of the table means to people."""
+    if name == "pause":
+        return None if before is State.ENDED else "pause"
+    if name == "elapsed" and before is State.ROLLBACK_FAILED:
+        return "escalated"
+    if name == "returned" and after is not before:
+        return "traffic_returned"
+    if after is not before and after.value in ACTIONS:
+        return ACTIONS[after.value]
+    if name in {"resume", "rearm"} and after is not before:
+        return name
+    return "release" if before is State.HOLD is not after else None
+
+
 @pytest.mark.parametrize(("before", "name", "after"), list(table()))
 def test_every_happening_in_every_state_has_its_answer(
     before: State, name: str, after: State
 ) -> None:
-    made = transition(Standing(state=before, since=7), HAPPENINGS[name], LIVE)
+    made = transition(standing_at(before), HAPPENINGS[name], LIVE)
     assert made.standing.state is after
     assert made.standing.since == (7 if after is before else AT)
-    if name == "pause":
-        assert made.action == (None if before is State.ENDED else "pause")
-    elif after is not before and after.value in ACTIONS:
-        assert made.action == ACTIONS[after]
-    elif name in {"resume", "rearm"} and after is not before:
-        assert made.action == name
+    assert made.action == expected_action(before, name, after)
+
+
+@pytest.mark.parametrize(("before", "name", "after"), list(table()))
+def test_a_command_changes_something_or_says_why_not(
+    before: State, name: str, after: State
+) -> None:
+    made = transition(standing_at(before), HAPPENINGS[name], LIVE)
+    changes = after is not before or (name == "pause" and before is not State.ENDED)
+    if not isinstance(HAPPENINGS[name], Command) or changes:
+        assert made.refused is None
     else:
-        assert made.action == ("release" if before is State.HOLD is not after else None)
+        assert made.refused
+        assert made.standing == standing_at(before)
+        assert made.action is None
 
 
 @pytest.mark.parametrize(("before", "name", "after"), list(table()))
 def test_a_dry_run_goes_the_same_way_to_would_roll_back(
     before: State, name: str, after: State
 ) -> None:
-    made = transition(Standing(state=before), HAPPENINGS[name], DRY)
-    if after is State.ROLLING_BACK and before is not after:
+    made = transition(standing_at(before), HAPPENINGS[name], DRY)
+    assert not made.orders
+    if before is State.ROLLBACK_FAILED and name == "rollback":
+        # That order is older than the dry run.
+        assert made.standing.state is before
+        assert made.refused is not None
+        assert made.refused.startswith("dry_run")
+    elif after is State.ROLLING_BACK is not before:
         assert made.standing.state is State.WOULD_ROLL_BACK
         assert made.action == "would_roll_back"
+    elif name == "returned" and before is not after:
+        assert made.standing.state is State.WOULD_ROLL_BACK
+        assert made.reasons[-1].startswith("dry_run")
     else:
         assert made.standing.state is after
 
@@ -163,6 +240,17 @@ def run(standing: Standing, *happenings: Happening, policy: Policy = LIVE) -> li
 
 def actions(made: Iterable[Transition]) -> list[str | None]:
     return [each.action for each in made]
+
+
+UNREAD, DONE, PENDING, REFUTED = (
+    ReadBack(AT, state)
+    for state in (
+        Verification.UNSUPPORTED,
+        Verification.DONE,
+        Verification.PENDING,
+        Verification.FAILED,
+    )
+)
 
 
 def harm(at: int, *reasons: str) -> Look:
@@ -209,7 +297,7 @@ def test_a_pause_that_runs_out_without_harm_is_told() -> None:
 
 
 def test_a_pause_that_runs_out_as_the_treatment_is_held_ends_all_the_same() -> None:
-    made = run(Standing(), command("pause", until=AT), Look(AT, hold=HOLD))
+    made = run(Standing(), command("pause", until=AT + 1), Look(AT + 1, hold=HOLD))
     assert actions(made) == ["pause", "hold"]
     assert made[-1].standing.paused is None
 
@@ -248,7 +336,7 @@ def test_a_person_rolls_back_at_any_time_even_paused_and_braked(
 
 
 def test_a_pause_does_not_stop_a_rollback_that_is_under_way() -> None:
-    made = run(Standing(), harm(AT), command("pause"), Accepted(AT), Verified(AT))
+    made = run(Standing(), harm(AT), command("pause"), Accepted(AT), UNREAD, Verified(AT))
     assert made[-1].standing.state is State.ROLLED_BACK
 
 
@@ -290,7 +378,7 @@ def test_a_hold_ends_by_itself_when_its_causes_are_gone() -> None:
     assert made[2].standing.causes == ()
 
 
-DEADLINE = Policy(hold_deadline=100)
+DEADLINE = Policy(hold=HoldOptions(deadline=Duration(100)))
 
 
 def test_holding_for_too_long_is_harm() -> None:
@@ -303,7 +391,7 @@ def test_holding_for_too_long_is_harm() -> None:
 
 
 def test_the_causes_of_an_overdue_hold_do_not_pile_up_while_braked() -> None:
-    policy = Policy(braked=True, hold_deadline=100)
+    policy = Policy(braked=True, hold=HoldOptions(deadline=Duration(100)))
     looks = [Look(AT + 100 * n, hold=HOLD) for n in range(5)]
     made = run(Standing(), *looks, policy=policy)
     assert made[-1].standing.causes == (BRAKED, "held too long: labels stalled")
@@ -349,21 +437,24 @@ def test_a_person_who_acknowledges_a_hold_starts_judging_anew() -> None:
 
 def test_a_failed_rollback_is_told_once_and_can_still_succeed() -> None:
     made = run(
-        Standing(), harm(AT), Failed(AT, "503"), Failed(AT + 1, "503"), Accepted(AT + 2),
+        Standing(), harm(AT), Failed(AT, "503"), Failed(AT + 1, "503"), Accepted(AT + 2), UNREAD,
         Verified(AT + 3),
     )  # fmt: skip
-    assert actions(made) == ["rollback", "rollback_failed", None, "accepted", "rolled_back"]
+    assert actions(made) == ["rollback", "rollback_failed", None, "accepted", None, "rolled_back"]
     assert made[-1].standing.verified is True
     assert made[-1].standing.acted_at == AT + 2
+    assert made[-1].standing.failed_at is None
 
 
 def test_a_world_that_does_not_follow_stays_a_failure_however_often_the_order_is_accepted() -> None:
     made = run(
         Standing(), harm(AT), Accepted(AT), Failed(AT + 1, "still 50 %"), Accepted(AT + 2),
-        Failed(AT + 3, "503"), Accepted(AT + 4), Verified(AT + 5),
+        Failed(AT + 3, "503"), Accepted(AT + 4), UNREAD, Verified(AT + 5),
     )  # fmt: skip
-    assert actions(made) == ["rollback", "accepted", "rollback_failed", *[None] * 3, "rolled_back"]
-    assert made[-2].standing.acted_at == AT
+    assert actions(made) == ["rollback", "accepted", "rollback_failed", *[None] * 4, "rolled_back"]
+    # None each time that it failed, so that the order is sent again.
+    assert [each.standing.acted_at for each in made[1:6]] == [AT, None, AT + 2, None, AT + 4]
+    assert made[-1].standing.accepted == 3
 
 
 def test_an_order_that_is_accepted_after_the_traffic_had_gone_is_remembered() -> None:
@@ -386,11 +477,123 @@ def test_arming_again_starts_a_new_epoch_that_knows_nothing_of_the_old_one() -> 
         harm(AT),
         Accepted(AT),
         command("pause"),
+        UNREAD,
         Verified(AT),
-        command("rearm", AT + 50),
+        command("rearm", AT + 50, force=True),
     )
     paused = Pause("ann", "because")
     assert made[-1].standing == Standing(since=AT + 50, begun=AT + 50, epoch=5, paused=paused)
+
+
+# --- the clock --------------------------------------------------------------------------------------
+
+
+def test_a_pause_ends_by_the_clock_where_no_data_come() -> None:
+    made = run(Standing(), command("pause", until=AT + 10), Elapsed(AT + 9), Elapsed(AT + 10))
+    assert actions(made) == ["pause", None, "resume"]
+    assert made[-1].reasons == ("the pause is over",)
+    assert made[-1].standing.paused is None
+
+
+@pytest.mark.parametrize("state", sorted({*State} - {State.ENDED}))
+def test_a_pause_ends_by_the_clock_in_every_state(state: State) -> None:
+    paused = replace_pause(standing_at(state), until=AT)
+    assert transition(paused, Elapsed(AT - 1), LIVE).standing.paused is not None
+    assert transition(paused, Elapsed(AT), LIVE).standing.paused is None
+
+
+def replace_pause(standing: Standing, until: int) -> Standing:
+    return msgspec.structs.replace(standing, paused=Pause("ann", "because", until))
+
+
+@pytest.mark.parametrize(
+    ("policy", "action"), [(LIVE, "rollback"), (DRY, "would_roll_back"), (BRAKE, "braked")]
+)
+def test_harm_in_mind_is_acted_on_by_the_clock_as_soon_as_the_pause_is_over(
+    policy: Policy, action: str
+) -> None:
+    made = run(
+        Standing(), command("pause", until=AT + 10), harm(AT + 1), Elapsed(AT + 9),
+        Elapsed(AT + 10), policy=policy,
+    )  # fmt: skip
+    assert actions(made) == ["pause", "harm_while_paused", None, action]
+    assert made[-1].reasons == HARM
+
+
+def test_harm_in_mind_is_acted_on_by_the_clock_after_a_person_ended_the_pause() -> None:
+    made = run(Standing(), command("pause"), harm(AT), command("resume"), Elapsed(AT + 1))
+    assert actions(made) == ["pause", "harm_while_paused", "resume", "rollback"]
+
+
+def test_the_clock_finds_a_hold_overdue_once_looks_should_have_come() -> None:
+    late = AT + 100 + LOOKS_LATE
+    made = run(Standing(), Look(AT, hold=HOLD), Elapsed(late - 1), Elapsed(late), policy=DEADLINE)
+    assert actions(made) == ["hold", None, "rollback"]
+    assert made[-1].reasons == ("held too long: labels stalled",)
+
+
+@pytest.mark.parametrize("state", sorted(State))
+def test_the_clock_is_asked_for_wherever_it_may_change_something(state: State) -> None:
+    late = AT + 10**9
+    for policy in (LIVE, DRY, BRAKE, DEADLINE, ALERT):
+        for latched in ((), HARM):
+            for pause in (None, Pause("ann", "because"), Pause("ann", "because", AT)):
+                standing = msgspec.structs.replace(
+                    standing_at(state), latched=latched, paused=pause
+                )
+                made = transition(standing, Elapsed(late), policy)
+                assert made.standing == standing or needs_clock(standing)
+    ended = state is State.ENDED
+    assert not (ended and needs_clock(replace_pause(standing_at(state), until=AT)))
+
+
+# --- deadlines that alert ----------------------------------------------------------------------------
+
+ALERT = Policy(hold=HoldOptions(deadline=Duration(100), on_deadline="alert"))
+
+
+def test_an_overdue_hold_may_only_alert_once_a_stretch() -> None:
+    looks = [Look(AT + n, hold=HOLD) for n in (0, 99, 100, 200)]
+    again = [Look(AT + n, hold=HOLD) for n in (302, 402)]
+    made = run(Standing(), *looks, PASSING, Look(AT + 301), *again, policy=ALERT)
+    told = ["hold", None, "hold_overdue", None, "release", None, "hold", "hold_overdue"]
+    assert actions(made) == told
+    assert made[2].reasons == HOLD
+    assert {each.standing.state for each in made[:4]} == {State.HOLD}
+    assert made[3].standing.since == AT
+
+
+def test_harm_during_an_overdue_hold_that_only_alerts_is_acted_on() -> None:
+    made = run(
+        Standing(), Look(AT, hold=HOLD), Look(AT + 100, hold=HOLD), harm(AT + 101), policy=ALERT
+    )
+    assert actions(made) == ["hold", "hold_overdue", "rollback"]
+
+
+# --- after a promotion -------------------------------------------------------------------------------
+
+
+def test_what_has_passed_is_held_visibly_and_never_rolled_back_for_want_of_data() -> None:
+    best = Look(AT, healthy=True, promotable=True)
+    held = [Look(AT + n, hold=HOLD) for n in (1, 101, 10**9)]
+    made = run(Standing(), best, *held, policy=DEADLINE)
+    assert actions(made) == ["pass", "hold", "hold_overdue", None]
+    assert made[-1].standing.causes == HOLD
+    assert transition(made[-1].standing, Elapsed(10**12), DEADLINE).action is None
+
+
+def test_harm_rolls_back_what_has_passed_also_while_it_is_held() -> None:
+    best = Look(AT, healthy=True, promotable=True)
+    made = run(Standing(), best, Look(AT + 1, hold=HOLD), harm(AT + 2))
+    assert actions(made) == ["pass", "hold", "rollback"]
+
+
+def test_an_epoch_that_follows_has_to_pass_anew() -> None:
+    best = Look(AT, healthy=True, promotable=True)
+    held = Look(AT + 1, hold=HOLD)
+    made = run(Standing(), best, held, command("resume", AT + 2), Look(AT + 3, hold=HOLD),
+               Look(AT + 103, hold=HOLD), policy=DEADLINE)  # fmt: skip
+    assert actions(made) == ["pass", "hold", "resume", "hold", "rollback"]
 
 
 # --- every path -------------------------------------------------------------------------------------
@@ -415,6 +618,7 @@ commands = st.builds(
     st.just("ann"),
     st.just("because"),
     st.one_of(st.none(), times),
+    st.booleans(),
 )
 happenings = st.one_of(
     looks,
@@ -423,9 +627,27 @@ happenings = st.one_of(
     st.builds(Accepted, times, st.booleans()),
     st.builds(Failed, times, st.just("503")),
     st.builds(Verified, times),
+    st.builds(Waiting, times, st.just("it still gets traffic")),
+    st.builds(Returned, times, st.just("it gets traffic again")),
+    st.builds(ReadBack, times, st.sampled_from(Verification)),
+    st.builds(Elapsed, times),
+)
+spans = st.integers(1, 200).map(Duration)
+options = st.builds(
+    HoldOptions,
+    deadline=st.one_of(st.none(), spans),
+    on_deadline=st.sampled_from(["alert", "rollback"]),
+    drain=spans,
+    verify_for=spans,
+    escalate_after=spans,
+    cool_down=spans,
 )
 policies = st.builds(
-    Policy, st.booleans(), st.booleans(), st.one_of(st.none(), st.integers(0, 200))
+    Policy,
+    st.booleans(),
+    st.booleans(),
+    options,
+    st.dictionaries(st.sampled_from(["1.0", "1.1"]), times, max_size=1),
 )
 paths = st.lists(st.tuples(happenings, policies), max_size=30)
 
@@ -437,7 +659,7 @@ def steps(path: list[tuple[Happening, Policy]], *, dry: bool | None = None) -> l
     for happening, given_policy in path:
         policy = given_policy
         if dry is not None:
-            policy = Policy(dry, policy.braked, policy.hold_deadline)
+            policy = replace(policy, dry_run=dry)
         step = transition(standing, happening, policy)
         made.append((standing, happening, policy, step))
         standing = step.standing
@@ -459,12 +681,19 @@ def test_nothing_passes_on_missing_data_on_holds_on_failures_or_on_pauses(
 
 
 @given(paths)
-def test_only_a_person_leads_out_of_rolled_back(path: list[tuple[Happening, Policy]]) -> None:
-    for before, happening, _, made in steps(path):
+def test_only_a_person_leads_out_of_rolled_back_or_traffic_that_came_back(
+    path: list[tuple[Happening, Policy]],
+) -> None:
+    for before, happening, policy, made in steps(path):
         if before.state is State.ROLLED_BACK is not made.standing.state:
-            assert isinstance(happening, Command)
-            assert happening.verb in {"rearm", "end"}
-            assert made.actor == "ann"
+            if isinstance(happening, Returned):
+                left = State.WOULD_ROLL_BACK if policy.dry_run else State.ROLLBACK_FAILED
+                assert made.standing.state is left
+                assert made.action == "traffic_returned"
+            else:
+                assert isinstance(happening, Command)
+                assert happening.verb in {"rearm", "end"}
+                assert made.actor == "ann"
 
 
 @given(paths)
@@ -492,12 +721,14 @@ def test_an_order_is_asked_for_exactly_when_a_rollback_begins(
     for before, _, _, made in steps(path):
         begins = made.standing.state is State.ROLLING_BACK is not before.state
         assert (made.action == "rollback") is begins
+        again = before.state is State.ROLLED_BACK and made.standing.state is State.ROLLBACK_FAILED
+        assert made.orders is (begins or again)
 
 
 @given(paths)
 def test_a_dry_run_never_acts(path: list[tuple[Happening, Policy]]) -> None:
     for *_, made in steps(path, dry=True):
-        assert made.action != "rollback"
+        assert not made.orders
         assert made.standing.state not in ACTING | {State.ROLLED_BACK}
 
 
@@ -529,13 +760,16 @@ def test_people_are_told_of_every_change_of_state_but_of_those_between_healthy_s
             assert {before.state, made.standing.state} <= quiet
         if made.standing.state is before.state:
             assert made.standing.since == before.since or made.action == "rearm"
+        if made.refused is not None:
+            assert (made.standing, made.action) == (before, None)
 
 
 @given(paths)
 def test_a_standing_does_not_grow_without_end(path: list[tuple[Happening, Policy]]) -> None:
     for *_, made in steps(path):
         assert len(made.standing.latched) <= 2
-        assert len(made.standing.causes) <= 5
+        assert len(made.standing.causes) <= 6
+        assert sum(cause.startswith(NOT_YET) for cause in made.standing.causes) <= 1
 
 
 @given(paths)

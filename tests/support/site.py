@@ -138,11 +138,13 @@ async def actions(store: Store, name: str = "offers") -> list[str]:
     return [found.action for found in await kept(store).decisions(name)]
 
 
-async def command(store: Store, site: Site, verb: str, name: str = "offers") -> None:
+async def command(
+    store: Store, site: Site, verb: str, name: str = "offers", *, force: bool = False
+) -> None:
     """As an operator's tool would: change the book behind the monitor's back."""
     alerts, book = kept(store), await kept(store).load(name)
     judge = Deliberation(declared(name), (ERRORS,), HoldOptions(), book.settings)
-    said = Command(site.now, verb, "ann", "because")
+    said = Command(site.now, verb, "ann", "because", force=force)
     made = judge.apply(Outcome(book), "new", said, site.world.snapshot(site.now))
     await alerts.save(name, made.book, decisions=made.decisions, orders=made.orders)
 
