@@ -130,6 +130,12 @@ class Counter:
         )
         return self._told(tallies, state, kept, at, begun, known), kept
 
+    def again(self, at: int, begun: int, kept: Kept, known: Judgement | None) -> Judgement:
+        """What was said at the look `at`, from what is remembered after it; arguments as for `judge`."""
+        state = RateState.unpacked(self.test, kept.state)
+        tallies = [Tally(*each) for each in kept.tallies]
+        return self._told(tallies, state, kept, at, begun, known)
+
     def suspended(self, why: str, at: int, kept: Kept) -> Judgement:
         """That nothing is counted at the moment."""
         failed, metric = kept.alarmed_at is not None, self.guardrail.metric

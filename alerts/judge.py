@@ -89,7 +89,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class Seen:
     """The two ledgers that a threshold compares."""
 
     treatment: Ledger
@@ -118,24 +118,19 @@ def judge(
     `begun` is left out: it belongs to an earlier epoch. A bound that is breached fails whatever else
     cannot be known; to pass, everything must be.
     """
+    return measured(
+        guardrail, experiment, see(guardrail, experiment, treatment, snapshot, at, begun), at
+    )
+
+
+def measured(guardrail: Guardrail, experiment: Experiment, seen: Seen, at: int) -> Judgement:
+    """What `guardrail` says of a window that was seen at the look `at`."""
+    value, control = _values(guardrail, experiment, seen)
     found = Judgement(
         guardrail=guardrail.name,
         metric=guardrail.metric,
         phase=Phase.INCONCLUSIVE,
         at=at,
-        reason="nothing was seen yet",
-    )
-    seen = _see(guardrail, experiment, treatment, snapshot, at, begun)
-    return _measured(found, guardrail, experiment, seen)
-
-
-def _measured(
-    found: Judgement, guardrail: Guardrail, experiment: Experiment, seen: _Seen
-) -> Judgement:
-    """`found` with what the window shows."""
-    value, control = _values(guardrail, experiment, seen)
-    found = msgspec.structs.replace(
-        found,
         reason=_unknown(guardrail, seen),
         value=value,
         control=control,
@@ -154,25 +149,25 @@ def _measured(
     return msgspec.structs.replace(found, phase=phase, reason=reason, bound=bound)
 
 
-def _see(
+def see(
     guardrail: Guardrail,
     experiment: Experiment,
     treatment: str,
     snapshot: Snapshot,
     at: int,
     begun: int,
-) -> _Seen:
+) -> Seen:
     """What arrived, or matured, in the guardrail's window, but nothing from before `begun`."""
     width = int(guardrail.window or 0)
     both = (snapshot.variants[treatment], snapshot.variants[experiment.control])
     if not CATALOGUE[guardrail.metric].labelled:
         end = settled(at, width)
-        return _Seen(*(facts.window(end, min(width, end - begun)) for facts in both))
+        return Seen(*(facts.window(end, min(width, end - begun)) for facts in both))
     cohort = int(experiment.labels.cohort)
     width = min(max(width, cohort), at - begun)
     if width < cohort:
-        return _Seen(Ledger(), Ledger())
-    return _Seen(*(facts.cohort_window(at, width, cohort) for facts in both))
+        return Seen(Ledger(), Ledger())
+    return Seen(*(facts.cohort_window(at, width, cohort) for facts in both))
 
 
 def _compared(guardrail: Guardrail) -> bool:
@@ -180,7 +175,7 @@ def _compared(guardrail: Guardrail) -> bool:
 
 
 def _values(
-    guardrail: Guardrail, experiment: Experiment, seen: _Seen
+    guardrail: Guardrail, experiment: Experiment, seen: Seen
 ) -> tuple[float | None, float | None]:
     """The metric of treatment and control; of a relative metric the difference, and None.
 
@@ -198,7 +193,7 @@ def _values(
     return (None if ours is None else ours.value), (None if theirs is None else theirs.value)
 
 
-def _unknown(guardrail: Guardrail, seen: _Seen) -> str:
+def _unknown(guardrail: Guardrail, seen: Seen) -> str:
     """Why nothing can be said, if nothing can."""
     relative = _compared(guardrail) or CATALOGUE[guardrail.metric].relative_only
     n, n_control = seen.treatment.predictions, seen.control.predictions

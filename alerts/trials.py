@@ -100,7 +100,7 @@ class Trials:
     def _counting(
         self, counter: Counter, book: Book, treatment: str, at: int, both: Sequence[Ledger]
     ) -> _Judge:
-        why, split = self._suspended(book, treatment), book.phase.split if book.phase else {}
+        why, split = self.suspended(book, treatment), book.phase.split if book.phase else {}
         if why is not None:
             return lambda kept, _: (counter.suspended(why, at, kept), kept)
         ours, theirs = split[treatment], split[self.experiment.control]
@@ -108,7 +108,7 @@ class Trials:
         tally = counter.tally(ours / (ours + theirs), *both)
         return lambda kept, known: counter.judge(tally, at, begun, kept, known)
 
-    def _suspended(self, book: Book, treatment: str) -> str | None:
+    def suspended(self, book: Book, treatment: str) -> str | None:
         """Why counts say nothing at the moment: they mean something against a known split only."""
         split = book.phase.split if book.phase else {}
         if treatment in book.mismatched:

@@ -46,22 +46,18 @@ class Weigher:
         """What the cohorts say at the look `at`, and what to remember of it."""
         if not arms.starts:
             return self._judgement(at, "no label is final yet", kept), kept
-        whole = Facts(arms.treatment.sums.sum(axis=0)), Facts(arms.control.sums.sum(axis=0))
-        metric, experiment = self.guardrail.metric, self.experiment
-        units = tuple(
-            inflation(metric, buckets, facts, experiment)
-            for buckets, facts in zip(arms.buckets, whole, strict=True)
-        )
-        found = weigh(
-            self.test,
-            experiment,
-            arms.treatment,
-            arms.control,
-            arms.strata,
-            (units[0], units[1]),
-        )
+        found = self.found(arms)
         kept = self._remembered(kept, float(found.log_harm), at)
-        return self._told(found, whole, arms, at, kept), kept
+        return self._told(found, _sums(arms), arms, at, kept), kept
+
+    def found(self, arms: Arms) -> Found:
+        """The evidence in the cohorts, of which there has to be at least one."""
+        ours, theirs = (
+            inflation(self.guardrail.metric, buckets, facts, self.experiment)
+            for buckets, facts in zip(arms.buckets, _sums(arms), strict=True)
+        )
+        both = arms.treatment, arms.control
+        return weigh(self.test, self.experiment, *both, arms.strata, (ours, theirs))
 
     def _remembered(self, kept: Kept, log_harm: float, at: int) -> Kept:
         peak = max(kept.peak if kept.peak is not None else -math.inf, log_harm)
@@ -190,6 +186,11 @@ class Weigher:
             return f"{seen}: {side}, {told}"
         more = f"; about {wait.predictions:,} more predictions decide" if wait else ""
         return f"{seen}: a difference {_range(effect)}, {told}{more}"
+
+
+def _sums(arms: Arms) -> tuple[Facts, Facts]:
+    """All cohorts of treatment and of control."""
+    return Facts(arms.treatment.sums.sum(axis=0)), Facts(arms.control.sums.sum(axis=0))
 
 
 def _range(effect: Effect) -> str:
