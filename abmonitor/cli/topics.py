@@ -51,20 +51,19 @@ def create_command(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Create the topics that the settings name, and the dead-letter topic.
+    """Create the topics that the settings name: for events, dead letters, the control log, and orders.
 
     Topics that exist are left as they are; what is wrong with them is told, with exit status 1 where
-    counts would not be exact.
+    counts would not be exact, or what was decided could get lost.
     """
     settings = settings_from(config)
     brokers = brokers_of(settings)
     kept = _retention(retention)
-    names = [*settings.topics, settings.kafka.dead_letters]
     try:
         with KafkaAdmin(brokers) as admin:
             plan = topics.plan(
                 settings,
-                admin.find(names),
+                admin.find(topics.all_topics(settings)),
                 partitions=partitions,
                 replication=replication or topics.BROKERS_CHOICE,
                 retention=kept,

@@ -9,6 +9,7 @@ from abmonitor.live.store import store_findings
 from abmonitor.live.topics import topic_findings
 from abmonitor.live.units import unit_findings
 from abmonitor.operate.sample import RECORDS, KafkaUnavailableError, TopicSample, sampled
+from abmonitor.operate.topics import all_topics
 from abmonitor.secret import SecretError
 from abmonitor.settings import Settings
 
@@ -39,6 +40,6 @@ def live_findings(
 def _samples(
     settings: Settings, environ: Mapping[str, str], records: int
 ) -> dict[str, TopicSample]:
-    # Of dead letters it only matters whether they have a topic.
-    wanted = {settings.kafka.dead_letters: 0, **dict.fromkeys(settings.topics, records)}
+    # Of what we write it only matters whether it has a topic, and how that is set up.
+    wanted = dict.fromkeys(all_topics(settings), 0) | dict.fromkeys(settings.topics, records)
     return sampled(settings.kafka.brokers(environ), wanted)

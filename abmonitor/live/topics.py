@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from abmonitor.live.findings import Finding, Level, span
 from abmonitor.operate.sample import TopicSample
+from abmonitor.operate.topics import CONTROL_BYTES, control_topic, decision_topics
 from abmonitor.settings import Settings
 from metrics.experiment import HOUR
 
@@ -12,11 +13,15 @@ Samples = Mapping[str, TopicSample]
 
 
 def topic_findings(samples: Samples, settings: Settings) -> Iterator[Finding]:
-    """All that is to be said of the configured topics and of that for dead letters."""
+    """All that is to be said of the configured topics, and of those that we write to."""
     there = [samples[topic] for topic in settings.topics if samples[topic].partitions]
     yield from _existence(samples, settings)
     yield from _partition_counts(there)
     yield from _dead_letters(samples[settings.kafka.dead_letters])
+    if (control := control_topic(settings)) is not None:
+        yield from _control(samples[control])
+    for topic in decision_topics(settings):
+        yield from _decisions(samples[topic])
     for sample in there:
         if sample.config is None:
             yield Finding(
@@ -76,6 +81,75 @@ def _dead_letters(sample: TopicSample) -> Iterator[Finding]:
             "there is no dead-letter topic, so a worker would stop at the first record that cannot be"
             " used; make it with `abmonitor topics create`",
         )
+
+
+def _control(sample: TopicSample) -> Iterator[Finding]:
+    if not sample.partitions:
+        yield Finding(
+            "error",
+            "control_topic",
+            sample.topic,
+            "there is no topic for the control log (or this user may not see it), so a monitor that lost its"
+            " store could not restore what was decided; make it with `abmonitor topics create`",
+        )
+        return
+    if sample.config is None:
+        yield Finding(
+            "warning",
+            "control_topic",
+            sample.topic,
+            "its settings cannot be read, so it is not known whether it is compacted;"
+            " allow this user to describe the topic's configs",
+        )
+        return
+    policy = sample.config.get("cleanup.policy", "")
+    room = _number(sample.config, "max.message.bytes", default=0)
+    if policy != "compact":
+        yield Finding(
+            "error",
+            "control_topic",
+            sample.topic,
+            f"cleanup.policy={policy}: what was decided is deleted by age, and could not be restored; set"
+            f" it with {_mended(sample.topic, 'cleanup.policy=compact')}",
+        )
+    elif room < CONTROL_BYTES:
+        yield Finding(
+            "warning",
+            "control_topic",
+            sample.topic,
+            f"max.message.bytes={room}: a decision with much evidence could not be written; set it with"
+            f" {_mended(sample.topic, f'max.message.bytes={CONTROL_BYTES}')}",
+        )
+    else:
+        yield Finding("ok", "control_topic", sample.topic, "the control log is there and compacted")
+
+
+def _mended(topic: str, config: str) -> str:
+    return (
+        "`kafka-configs.sh --bootstrap-server host:9092 --alter --entity-type topics"
+        f" --entity-name {topic} --add-config {config}`"
+    )
+
+
+def _decisions(sample: TopicSample) -> Iterator[Finding]:
+    if not sample.partitions:
+        yield Finding(
+            "error",
+            "decisions_topic",
+            sample.topic,
+            "there is no topic for orders (or this user may not see it), so no rollback would reach a"
+            " router; make it with `abmonitor topics create`",
+        )
+    elif sample.config is not None and "compact" in sample.config.get("cleanup.policy", ""):
+        yield Finding(
+            "error",
+            "decisions_topic",
+            sample.topic,
+            f"cleanup.policy={sample.config['cleanup.policy']}: all but the last order of an experiment are"
+            f" deleted; set it with {_mended(sample.topic, 'cleanup.policy=delete')}",
+        )
+    else:
+        yield Finding("ok", "decisions_topic", sample.topic, "the topic for orders is there")
 
 
 def _timestamps(sample: TopicSample, config: Mapping[str, str]) -> Iterator[Finding]:

@@ -1,151 +1,43 @@
-"""Touches HTTP and the clock: asks whoever moves the traffic to act, by one signed POST per order.
+"""Touches HTTP and the clock: asks whoever moves the traffic to act, by one signed request per order.
 
-The body is a CloudEvents 1.0 document in structured mode with the order as its data, signed as
-Standard Webhooks 1.0 describes (`alerts.actuators.signing`). What receivers can rely on:
+Without a template the request is a POST of a CloudEvents 1.0 document in structured mode with the order as
+its data (`alerts.actuators.cloudevent`); with one, it is whatever the receiver's own interface takes. It is
+signed as Standard Webhooks 1.0 describes (`alerts.actuators.signing`). What receivers can rely on:
 
 - Every attempt of an order has the same `webhook-id`, `Idempotency-Key` and body; only
   `webhook-timestamp` and the signature change. A receiver that has the order already answers 2xx.
 - Dry runs have the type `dev.abmonitor.dryrun.v1` instead of `dev.abmonitor.rollback.v1`, the
-  attribute `dryrun`, the header `abmonitor-dry-run` and `dry_run` in the data.
+  attribute `dryrun`, the header `abmonitor-dry-run` and `dry_run` in the data. Those of a template, which
+  a receiver would take for orders, are not sent.
 - The status alone is the answer. The body is not read, so it can neither stall, fill the memory nor
   put what it echoes into a log.
 """
 
-import re
+import logging
 import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Annotated
-from urllib.parse import quote
+from collections.abc import Callable
 
 import aiohttp
-import msgspec
-from msgspec import Meta
-from yarl import URL
 
-from alerts.actuators import signing
-from alerts.actuators.log import order_json
+from alerts.actuators import signing, template
+from alerts.actuators.cloudevent import CONTENT_TYPE, document
 from alerts.actuators.patience import retry_after
+from alerts.actuators.readback import NotJsonError, differences
+from alerts.actuators.template import Kind, TemplateError
+from alerts.actuators.webhook_options import ReadBack, WebhookOptions, origin
 from alerts.order import Order, Receipt, Verification
 
 
-Problem = tuple[str, str]
-"""A field's name and what is wrong with it."""
+__all__ = ["Webhook", "WebhookOptions", "document"]
 
-DRY_RUN_TYPE = "dev.abmonitor.dryrun.v1"
-MAX_TIMEOUT = 60.0
-_TRANSIENT = frozenset({408, 425, 429})
+MAX_ANSWER = 1 << 20
+"""Bytes of an answer that are read back at most."""
+
+_TRANSIENT = frozenset({408, 409, 425, 429})
 _CONFLICT = 409
 _BUFFER = 4096
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_OWN_HEADERS = frozenset(
-    {
-        "abmonitor-dry-run",
-        "content-length",
-        "content-type",
-        "idempotency-key",
-        "transfer-encoding",
-        "webhook-id",
-        "webhook-signature",
-        "webhook-timestamp",
-    }
-)
 
-
-class WebhookOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where orders go, and how they prove where they come from.
-
-    `secret` is `whsec_` and base64 as Standard Webhooks writes it, or any text; without one, orders
-    are not signed. `timeout` is in seconds and bounds the whole attempt. `headers` are sent along.
-    Representations show neither secrets nor anything of `url` behind the host: paths hold tokens too.
-    """
-
-    url: str
-    secret: str | None = None
-    timeout: Annotated[float, Meta(gt=0, le=MAX_TIMEOUT)] = 5.0
-    headers: dict[str, str] = msgspec.field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
-        return f"WebhookOptions({fields})"
-
-    # msgspec writes one that shows every field, and rich prefers it to __repr__.
-    def __rich_repr__(self) -> list[tuple[str, object]]:
-        return [
-            ("url", self.origin),
-            ("secret", None if self.secret is None else "***"),
-            ("timeout", self.timeout),
-            ("headers", dict.fromkeys(self.headers, "***")),
-        ]
-
-    @property
-    def origin(self) -> str:
-        """Scheme, host and port: what may be shown of the address."""
-        try:
-            return str(URL(self.url).origin())
-        except (ValueError, TypeError):
-            return "(not an address)"
-
-    def problems(self) -> Iterator[Problem]:
-        """Everything that is wrong with these options, without quoting what may be secret."""
-        yield from self._url_problems()
-        # To aiohttp a time-out of 0 is none at all.
-        if not 0 < self.timeout <= MAX_TIMEOUT:
-            yield (
-                "timeout",
-                f"expected over 0 and at most {MAX_TIMEOUT:g} seconds, got {self.timeout}",
-            )
-        if self.secret is not None:
-            try:
-                signing.key(self.secret)
-            except ValueError as error:
-                yield "secret", str(error)
-        for name, value in self.headers.items():
-            if not _TOKEN.fullmatch(name):
-                yield "headers", f"{name!r} is not the name of a header"
-            elif name.lower() in _OWN_HEADERS:
-                yield "headers", f"{name} is set by the webhook itself"
-            elif _CONTROL.search(value):
-                yield (
-                    "headers",
-                    f"the value of {name} holds a control character, such as a line end",
-                )
-
-    def _url_problems(self) -> Iterator[Problem]:
-        expected = "expected an http:// or https:// address with a host"
-        try:
-            url = URL(self.url)
-        except (ValueError, TypeError):
-            yield "url", expected
-            return
-        if url.scheme not in ("http", "https") or not url.host or re.search(r"\s", self.url):
-            yield "url", expected
-        elif url.raw_user is not None and "authorization" in map(str.lower, self.headers):
-            yield "url", "has a user while headers have Authorization; give one of them"
-
-
-def document(order: Order) -> bytes:
-    """Write the order as a CloudEvents 1.0 document (JSON format); equal for every attempt.
-
-    `dryrun` is an extension attribute. `time` is when the order was decided.
-    """
-    kind = DRY_RUN_TYPE if order.dry_run else f"dev.abmonitor.{order.action}.v1"
-    decided = _EPOCH + timedelta(milliseconds=order.decided_at)
-    return msgspec.json.encode(
-        {
-            "specversion": "1.0",
-            "id": order.id,
-            "source": f"/abmonitor/{quote(order.experiment, safe='')}",
-            "type": kind,
-            "time": decided.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "subject": order.treatment,
-            "datacontenttype": "application/json",
-            "dryrun": order.dry_run,
-            "data": msgspec.Raw(order_json(order)),
-        }
-    )
+_log = logging.getLogger(__name__)
 
 
 def _session() -> aiohttp.ClientSession:
@@ -156,13 +48,13 @@ def _session() -> aiohttp.ClientSession:
 
 
 class Webhook:
-    """Posts orders to one address.
+    """Sends orders to one address, and reads back whether they took effect where that can be read.
 
-    How answers are read: 2xx accepted; 408, 425, 429, 5xx, time-outs and failed connections may pass
-    (`Retry-After` is honoured); other 4xx and 3xx will not (redirects are not followed: a signed
-    order goes where the settings say). A 409 is accepted only if its `webhook-id` or
-    `Idempotency-Key` names this order; else it may speak of another deployment that is under way, or
-    of this order's first attempt still being worked on, and is tried again.
+    How answers are read: 2xx accepted, or where the options list what success is, that alone; 408, 425,
+    429, 5xx, time-outs and failed connections may pass (`Retry-After` is honoured); everything else will
+    not (redirects are not followed: a signed order goes where the settings say). A 409 is accepted
+    only if its `webhook-id` or `Idempotency-Key` names this order; else it may speak of another deployment
+    that is under way, or of this order's first attempt still being worked on, and is tried again.
 
     `session` makes the client when first needed and may add proxies or certificates; `clock` gives
     seconds since 1970. Raises ValueError, without secrets, for options that cannot work.
@@ -182,52 +74,74 @@ class Webhook:
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
+        self._said = ""
 
     def __repr__(self) -> str:
         return f"Webhook({self._options.origin})"
 
     async def apply(self, order: Order) -> Receipt:
-        """Post the order once. Never raises, except that cancelling the task cancels the attempt."""
+        """Send the order once. Never raises, except that cancelling the task cancels the attempt."""
         if self._closed:
             return Receipt(accepted=False, detail="the webhook is closed", retry=True)
+        told = f"{self._options.method} {self._options.origin}"
         try:
-            return await self._post(order)
-        except TimeoutError:
-            why = f"no answer within {self._options.timeout:g} s"
+            return await self._send(order, told)
+        except TemplateError as error:
+            return Receipt(accepted=False, detail=f"{told}: {error}")
         except Exception as error:  # noqa: BLE001 - an actuator never raises, whatever a session does
-            # Names of types only: messages of aiohttp quote whole addresses.
-            cause = getattr(error, "os_error", None)
-            why = type(error).__name__ + (f" ({type(cause).__name__})" if cause else "")
-        # Unknown errors too: giving up on a rollback is worse than trying once too often.
-        return Receipt(accepted=False, detail=f"POST {self._options.origin}: {why}", retry=True)
+            # Unknown errors too: giving up on a rollback is worse than trying once too often.
+            return Receipt(accepted=False, detail=f"{told}: {self._why(error)}", retry=True)
 
-    async def _post(self, order: Order) -> Receipt:
-        body = document(order)
-        if self._session is None:
-            self._session = self._new_session()
-        async with self._session.post(
-            self._options.url,
-            data=body,
+    def _why(self, error: Exception) -> str:
+        if isinstance(error, TimeoutError):
+            return f"no answer within {self._options.timeout:g} s"
+        # Names of types only: messages of aiohttp quote whole addresses.
+        cause = getattr(error, "os_error", None)
+        return type(error).__name__ + (f" ({type(cause).__name__})" if cause else "")
+
+    async def _send(self, order: Order, told: str) -> Receipt:
+        options = self._options
+        url = template.render(options.url, Kind.ADDRESS, order)
+        if options.body is None:
+            body = document(order)
+        else:
+            body = template.render(options.body, options.kind, order).encode()
+            if order.dry_run:
+                return Receipt(accepted=True, detail=f"dry run: {told} is ready and was not sent")
+        async with self._client().request(
+            options.method,
+            url,
+            data=body or None,
             headers=self._headers(order, body),
-            timeout=aiohttp.ClientTimeout(total=self._options.timeout),
+            skip_auto_headers=("content-type",),
+            timeout=aiohttp.ClientTimeout(total=options.timeout),
             allow_redirects=False,
             # Leaving the block closes the connection: at most a buffer of the body is ever taken in.
             read_bufsize=_BUFFER,
             auto_decompress=False,
         ) as response:
-            return self._receipt(order, response)
+            return self._receipt(order, response, told)
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = self._new_session()
+        return self._session
+
+    def _given(self) -> dict[str, str]:
+        # Lower case throughout, so that a name given in the settings replaces and never doubles.
+        given = {name.lower(): value for name, value in self._options.headers.items()}
+        return {"user-agent": "abmonitor"} | given
 
     def _headers(self, order: Order, body: bytes) -> dict[str, str]:
         message, timestamp = signing.message_id(order.id), int(self._clock())
-        # Lower case throughout, so that a name given in the settings replaces and never doubles.
-        headers = {"user-agent": "abmonitor"}
-        headers |= {name.lower(): value for name, value in self._options.headers.items()}
-        headers |= {
-            "content-type": "application/cloudevents+json",
+        headers = self._given() | {
             "idempotency-key": message,
             "webhook-id": message,
             "webhook-timestamp": str(timestamp),
         }
+        kind = CONTENT_TYPE if self._options.body is None else self._options.content_type
+        if kind is not None:
+            headers["content-type"] = kind
         if order.dry_run:
             headers["abmonitor-dry-run"] = "true"
         if self._options.secret is not None:
@@ -235,26 +149,85 @@ class Webhook:
             headers["webhook-signature"] = signature
         return headers
 
-    def _receipt(self, order: Order, response: aiohttp.ClientResponse) -> Receipt:
-        status, headers = response.status, response.headers
-        detail = f"POST {self._options.origin} answered {status}"
-        if 200 <= status < 300:
+    def _receipt(self, order: Order, response: aiohttp.ClientResponse, told: str) -> Receipt:
+        status, headers, success = response.status, response.headers, self._options.success
+        detail = f"{told} answered {status}"
+        if status in success or (not success and 200 <= status < 300):
             return Receipt(accepted=True, detail=detail)
         if status == _CONFLICT:
             named = {headers.get("webhook-id"), headers.get("idempotency-key", "").strip('"')}
             if signing.message_id(order.id) in named:
                 return Receipt(accepted=True, detail=f"{detail}: has the order already")
-        if status in _TRANSIENT or status == _CONFLICT or status >= 500:
+        if _may_pass(status):
             wait = retry_after(headers.get("retry-after"), self._clock())
             return Receipt(accepted=False, detail=detail, retry=True, retry_after=wait)
+        if 200 <= status < 300:
+            detail += f"; success is {', '.join(map(str, success))}"
         return Receipt(accepted=False, detail=detail)
 
-    async def verify(self, order: Order) -> Verification:  # noqa: ARG002 - the protocol's argument
-        """Answer that this is unsupported: a webhook has nothing to read back."""
-        return Verification.UNSUPPORTED
+    async def verify(self, order: Order) -> Verification:
+        """Read back whether the receiver is as it should be after the order. Never raises.
+
+        Done: everything is as expected. Pending: something is not, or nobody answers. Failed: the receiver
+        refuses to say, or its answer cannot be read. Unsupported: there is no read-back, or it was a
+        dry run. Why it is not done goes to the log, once.
+        """
+        back = self._options.verify
+        if back is None or order.dry_run:
+            return Verification.UNSUPPORTED
+        if self._closed:
+            return Verification.PENDING
+        try:
+            found, why = await self._read_back(back, order)
+        except TemplateError as error:
+            found, why = Verification.FAILED, str(error)
+        except Exception as error:  # noqa: BLE001 - an actuator never raises, whatever a session does
+            found, why = Verification.PENDING, self._why(error)
+        if why and why != self._said:
+            _log.warning("order %s is not verified: GET %s: %s", order.id, origin(back.url), why)
+        self._said = why
+        return found
+
+    async def _read_back(self, back: ReadBack, order: Order) -> tuple[Verification, str]:
+        expect = {
+            pointer: template.render(value, Kind.TEXT, order) if isinstance(value, str) else value
+            for pointer, value in back.expect.items()
+        }
+        headers = {name: value for name, value in self._given().items() if name != "content-type"}
+        # Unpacking could make a few bytes fill the memory.
+        headers |= {"accept-encoding": "identity"} | (
+            {} if "accept" in headers else {"accept": "application/json"}
+        )
+        async with self._client().get(
+            template.render(back.url, Kind.ADDRESS, order),
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=self._options.timeout),
+            allow_redirects=False,
+            auto_decompress=False,
+        ) as response:
+            if not 200 <= response.status < 300:
+                passing = _may_pass(response.status)
+                outcome = Verification.PENDING if passing else Verification.FAILED
+                return outcome, f"answered {response.status}"
+            answer = bytearray()
+            async for chunk in response.content.iter_any():
+                answer += chunk
+                if len(answer) > MAX_ANSWER:
+                    return Verification.FAILED, f"the answer has over {MAX_ANSWER:,} bytes"
+        try:
+            differing = differences(bytes(answer), expect)
+        except NotJsonError as error:
+            return Verification.FAILED, str(error)
+        if differing:
+            return Verification.PENDING, f"not yet as expected: {', '.join(differing)}"
+        return Verification.DONE, ""
 
     async def close(self) -> None:
         """Close the connections; later orders are not accepted."""
         self._closed = True
         if self._session is not None:
             await self._session.close()
+
+
+def _may_pass(status: int) -> bool:
+    return status in _TRANSIENT or status >= 500

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
 from support.servers import KafkaServer
 from support.servers.base import wait_for
 from support.topics import Topics
 
-from abmonitor.control_log import MAX_VALUE_BYTES, ControlLog, ControlLogError
+from abmonitor.control_log import MAX_VALUE_BYTES, ControlLog, ControlLogError, _until
 from stream.brokers import Brokers
 
 
@@ -257,12 +258,62 @@ async def test_what_compaction_leaves_is_read_to_its_end(opened: Opened) -> None
         await log.publish([("c", None)])
 
         def cleaned() -> bool:
-            return len(written(server.servers, topic)) <= 3
+            return len(written(server.servers, topic)) < 10  # of 17
 
         await asyncio.to_thread(wait_for, cleaned, "the topic is compacted")
         assert await log.read() == {"a": b"4"}
         await log.publish([("c", b"again")])
         assert await log.read() == {"a": b"4", "c": b"again"}
+
+
+async def test_what_ends_with_the_mark_of_a_transaction_is_read_to_its_end(
+    kafka_topics: Topics, opened: Opened
+) -> None:
+    topic = kafka_topics.create("control", configs=COMPACTED)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=kafka_topics.servers, transactional_id=kafka_topics.name("stranger")
+    )
+    await producer.start()
+    async with producer.transaction():
+        await producer.send_and_wait(topic, b"1", key=b"shop/a")
+    await producer.stop()
+    assert await opened(kafka_topics.servers, topic).read(10.0) == {"a": b"1"}
+
+
+class Consumer:
+    """A consumer of a partition whose last offset nothing reaches; it answers as told."""
+
+    def __init__(self, answers: list[int | None], highwater: int) -> None:
+        self._answers, self._highwater = iter(answers), highwater
+
+    async def position(self, _: object) -> int:
+        return 3
+
+    async def getmany(self, *_: object, **__: object) -> dict[object, list[object]]:
+        self._answered = next(self._answers)
+        return {}
+
+    def last_poll_timestamp(self, _: object) -> int | None:
+        return self._answered
+
+    def highwater(self, _: object) -> int:
+        return self._highwater
+
+
+async def test_an_end_that_compaction_took_away_is_believed_when_the_broker_says_so() -> None:
+    consumer = Consumer([None, 1, 1, 2, 3], highwater=5)
+    assert [record async for record in _until(consumer, TopicPartition("t", 0), 5)] == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "highwater"), [([1] * 50, 5), ([None] * 50, 5), (list(range(50)), 4)]
+)
+async def test_a_broker_that_does_not_answer_or_lags_is_waited_for(
+    answers: list[int | None], highwater: int
+) -> None:
+    consumer = Consumer(answers, highwater)
+    with pytest.raises(RuntimeError):  # it still asks when there are no answers left
+        [record async for record in _until(consumer, TopicPartition("t", 0), 5)]
 
 
 async def test_a_user_without_rights_is_told_which_are_missing(opened: Opened) -> None:
@@ -272,11 +323,11 @@ async def test_a_user_without_rights_is_told_which_are_missing(opened: Opened) -
         "super.users": "User:ANONYMOUS",
         "early.start.listeners": "CONTROLLER",
     }
-    protected = {"extra_properties": rules | LOGIN, "listeners": {"SASL": "SASL_PLAINTEXT"}}
-    with KafkaServer(**protected) as server:  # type: ignore[arg-type]  # a dictionary of both
+    with KafkaServer(
+        extra_properties=rules | LOGIN, listeners={"SASL": "SASL_PLAINTEXT"}
+    ) as server:
         topic = Topics(server.servers).create("control", configs=COMPACTED)
-        _deny(server.servers, topic, "READ")
-        _deny(server.servers, topic, "WRITE")
+        _allow_to_describe(server.servers, topic)
         brokers = Brokers((server.at("SASL"),), "sasl_plaintext", "plain", "bob", "secret-of-bob")
         log = ControlLog(brokers, topic, "shop")
         try:
@@ -300,14 +351,14 @@ LOGIN = {
 }
 
 
-def _deny(servers: str, topic: str, operation: str) -> None:
+def _allow_to_describe(servers: str, topic: str) -> None:
     from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
     rule = ACL(
         principal="User:bob",
         host="*",
-        operation=ACLOperation[operation],
-        permission_type=ACLPermissionType.DENY,
+        operation=ACLOperation.DESCRIBE,
+        permission_type=ACLPermissionType.ALLOW,
         resource_pattern=ResourcePattern(ResourceType.TOPIC, topic),
     )
     with admin(servers) as client:

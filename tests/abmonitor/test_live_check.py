@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 from abmonitor.cli.main import app
 from abmonitor.live import store as live_store
+from abmonitor.live import topics as live_topics
 from abmonitor.live.check import live_findings
 from abmonitor.live.findings import Finding, has_errors, quantile, share, span
+from abmonitor.operate import topics as planning
 
 
 NOW = int(time.time() * 1000)
@@ -111,12 +113,18 @@ class Place:
     def __init__(self, topics: Topics, partitions: int = 3) -> None:
         self._topics, self._partitions = topics, partitions
         self.dead = topics.create("dead")
+        self.control = topics.name("control")
         self.asked, self.answered = topics.name("asked"), topics.name("answered")
 
     def make(self, **configs: str) -> "Place":
+        self.make_control()
         self.make_asked(configs=configs)
         self.make_answered(configs=configs)
         return self
+
+    def make_control(self, **configs: str) -> None:
+        usual = {"cleanup.policy": "compact", "max.message.bytes": str(2 << 20)}
+        self._topics.create("control", log_append_time=False, configs=usual | configs)
 
     def make_asked(self, partitions: int | None = None, **options: Any) -> None:
         self._topics.create("asked", partitions or self._partitions, **options)
@@ -130,8 +138,11 @@ class Place:
 
 
 @pytest.fixture
-def place(kafka_topics: Topics) -> Place:
-    return Place(kafka_topics)
+def place(kafka_topics: Topics, monkeypatch: pytest.MonkeyPatch) -> Place:
+    made = Place(kafka_topics)
+    for module in (planning, live_topics):
+        monkeypatch.setattr(module, "control_topic", lambda _: made.control)
+    return made
 
 
 # --- what is well ---------------------------------------------------------------------------------
@@ -150,6 +161,7 @@ def test_what_is_well_is_said_to_be_well(place: Place, send: Send, look: Look) -
     assert well == {
         "partition_count",
         "dead_letter_topic",
+        "control_topic",
         "timestamps",
         "retention",
         "records",
@@ -171,6 +183,7 @@ def test_what_is_well_is_said_to_be_well(place: Place, send: Send, look: Look) -
 
 def test_one_topic_may_hold_both(place: Place, send: Send, look: Look) -> None:
     place.make_asked()
+    place.make_control()
     send(place.asked, [*predictions(), *outcomes()])
     found = look({place.asked: ""}, place.dead)
     assert not has_errors(found), found
@@ -210,6 +223,52 @@ def test_without_a_topic_for_dead_letters_a_worker_would_stop(place: Place, look
     place.make()
     found = of(look(place.both, place.dead + "-not"), "dead_letter_topic")
     assert (found.level, found.where) == ("error", place.dead + "-not")
+
+
+def test_without_a_control_log_what_was_decided_could_not_be_restored(
+    place: Place, look: Look
+) -> None:
+    place.make_asked()
+    found = of(look({place.asked: ""}, place.dead), "control_topic")
+    assert (found.level, found.where) == ("error", place.control)
+    assert "abmonitor topics create" in found.message
+
+
+@pytest.mark.parametrize(
+    ("config", "value", "level", "mend"),
+    [
+        ("cleanup.policy", "delete", "error", "cleanup.policy=compact"),
+        ("cleanup.policy", "compact,delete", "error", "cleanup.policy=compact"),
+        ("max.message.bytes", "1048588", "warning", "max.message.bytes=2097152"),
+    ],
+)
+def test_a_control_log_that_would_lose_something_is_told_how_to_mend(
+    place: Place, look: Look, config: str, value: str, level: str, mend: str
+) -> None:
+    place.make_asked()
+    place.make_control(**{config: value})
+    found = of(look({place.asked: ""}, place.dead), "control_topic")
+    assert (found.level, found.where) == (level, place.control)
+    assert f"--entity-name {place.control} --add-config {mend}`" in found.message
+
+
+def test_the_topic_for_orders_is_looked_at_where_an_experiment_uses_it(
+    place: Place, look: Look, kafka_topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.make_asked()
+    orders = kafka_topics.name("orders")
+    for module in (planning, live_topics):
+        monkeypatch.setattr(module, "decision_topics", lambda _: [orders])
+    missing = of(look({place.asked: ""}, place.dead), "decisions_topic")
+    assert (missing.level, missing.where) == ("error", orders)
+    kafka_topics.create("orders", configs={"cleanup.policy": "compact"})
+    compacted = of(look({place.asked: ""}, place.dead), "decisions_topic")
+    assert compacted.level == "error"
+    assert "--add-config cleanup.policy=delete" in compacted.message
+    other = kafka_topics.create("more-orders")
+    for module in (planning, live_topics):
+        monkeypatch.setattr(module, "decision_topics", lambda _: [other])
+    assert of(look({place.asked: ""}, place.dead), "decisions_topic").level == "ok"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ experiments:
     variants: {old: 1, new: 1}
     labels: {horizon: HORIZON}
 sources: {PREDICTIONS: {type: prediction}, OUTCOMES: {type: outcome}}
-kafka: {dead_letters: LETTERS}
+kafka: {dead_letters: LETTERS, control: CONTROL}
 """
 
 GOOD = {
@@ -36,6 +36,7 @@ GOOD = {
     "retention.bytes": "-1",
     "max.message.bytes": "1048588",
 }
+COMPACTED = {"cleanup.policy": "compact", "max.message.bytes": "2097152"}
 ROOMY = {**GOOD, "max.message.bytes": "2097152"}
 
 
@@ -44,7 +45,8 @@ def settings(write: Write, horizon: str = "1h", **names: str) -> Settings:
 
 
 def text(horizon: str = "1h", **names: str) -> str:
-    given = {"PREDICTIONS": "predictions", "OUTCOMES": "outcomes", "LETTERS": "letters", **names}
+    usual = {"LETTERS": "letters", "CONTROL": "abmonitor.control"}
+    given = {"PREDICTIONS": "predictions", "OUTCOMES": "outcomes", **usual, **names}
     found = SETTINGS.replace("HORIZON", horizon)
     for name, value in given.items():
         found = found.replace(name, value)
@@ -61,8 +63,9 @@ def told(plan: Plan) -> list[tuple[str, bool]]:
 
 def test_where_there_is_nothing_everything_is_created(write: Write) -> None:
     plan = planning.plan(settings(write), {})
-    assert [topic.name for topic in plan.create] == ["predictions", "outcomes", "letters"]
-    predictions, outcomes, letters = plan.create
+    names = ["predictions", "outcomes", "letters", "abmonitor.control"]
+    assert [topic.name for topic in plan.create] == names
+    predictions, outcomes, letters, control = plan.create
     assert predictions.partitions == outcomes.partitions == 12
     assert predictions.configs == {
         "message.timestamp.type": "LogAppendTime",
@@ -72,6 +75,8 @@ def test_where_there_is_nothing_everything_is_created(write: Write) -> None:
     assert letters.partitions == 1
     assert letters.configs["max.message.bytes"] == "2097152"
     assert letters.configs["retention.ms"] == str(30 * 86_400_000)
+    assert control.partitions == 1
+    assert control.configs == COMPACTED
     assert (plan.problems, plan.broken) == ([], False)
 
 
@@ -87,7 +92,7 @@ def test_events_are_kept_for_twice_as_long_as_labels_take(write: Write) -> None:
 
 def test_a_new_topic_gets_as_many_partitions_as_the_other_has(write: Write) -> None:
     plan = planning.plan(settings(write), found(("outcomes", 5, GOOD)))
-    assert [(topic.name, topic.partitions) for topic in plan.create[:-1]] == [("predictions", 5)]
+    assert [(topic.name, topic.partitions) for topic in plan.create[:-2]] == [("predictions", 5)]
     assert not plan.broken
 
 
@@ -104,7 +109,7 @@ def test_different_numbers_of_partitions_break_exactness(
     plan = planning.plan(settings(write), present, partitions=partitions)
     assert plan.broken
     assert "predictions has 3, outcomes has 4" in plan.problems[0].message
-    assert [topic.name for topic in plan.create] == ["letters"]
+    assert [topic.name for topic in plan.create] == ["letters", "abmonitor.control"]
 
 
 @pytest.mark.parametrize(
@@ -149,13 +154,57 @@ def test_unlimited_retention_is_no_problem(write: Write) -> None:
 def test_letters_have_room_for_the_largest_source(write: Write) -> None:
     large = {**GOOD, "max.message.bytes": str(10 << 20)}
     plan = planning.plan(settings(write), found(("predictions", 2, large)))
-    assert plan.create[-1].configs["max.message.bytes"] == str(11 << 20)
+    (letters,) = (topic for topic in plan.create if topic.name == "letters")
+    assert letters.configs["max.message.bytes"] == str(11 << 20)
+
+
+@pytest.mark.parametrize(
+    ("config", "value", "breaks"),
+    [
+        ("cleanup.policy", "delete", True),
+        ("cleanup.policy", "compact,delete", True),
+        ("max.message.bytes", "1048588", False),
+    ],
+)
+def test_a_control_topic_is_told_what_is_wrong_with_it(
+    write: Write, config: str, value: str, breaks: bool
+) -> None:
+    bad = found(("abmonitor.control", 1, {**COMPACTED, config: value}))
+    plan = planning.plan(settings(write), bad)
+    assert told(plan) == [("abmonitor.control", breaks)]
+    assert planning.plan(settings(write), found(("abmonitor.control", 2, COMPACTED))).problems == []
+
+
+def test_without_a_control_log_it_gets_no_topic(write: Write) -> None:
+    plan = planning.plan(settings(write, CONTROL="null"), {})
+    assert [topic.name for topic in plan.create] == ["predictions", "outcomes", "letters"]
+
+
+@pytest.mark.parametrize(
+    ("breach", "name"),
+    [
+        ("{action: kafka}", "abmonitor.decisions"),
+        ("{action: kafka, kafka: {topic: orders}}", "orders"),
+    ],
+)
+def test_a_topic_for_orders_is_made_where_an_experiment_uses_it(
+    write: Write, breach: str, name: str
+) -> None:
+    assert planning.decision_topics(settings(write)) == []
+    acting = text().replace("    labels", f"    on_breach: {breach}\n    labels")
+    given = load(write(acting))
+    (orders,) = (topic for topic in planning.plan(given, {}).create if topic.name == name)
+    assert orders.partitions == 1
+    assert orders.configs["cleanup.policy"] == "delete"
+    assert name in planning.all_topics(given)
+    assert told(planning.plan(given, found((name, 1, COMPACTED)))) == [(name, True)]
 
 
 @pytest.fixture
 def config(write: Write, kafka_topics: Topics) -> Path:
     names = {name.upper(): kafka_topics.name(name) for name in ("predictions", "outcomes")}
-    return write(text(LETTERS=kafka_topics.name("letters"), **names))
+    names |= {name.upper(): kafka_topics.name(name) for name in ("letters", "control")}
+    return write(text(**names))
 
 
 def run(topics: Topics | str, *arguments: object) -> Any:
@@ -170,17 +219,20 @@ def run(topics: Topics | str, *arguments: object) -> Any:
 def test_the_command_creates_what_is_missing_once(config: Path, kafka_topics: Topics) -> None:
     dry = run(kafka_topics, "-c", config, "--dry-run", "--json")
     assert (dry.exit_code, dry.stderr) == (0, "")
-    assert len(json.loads(dry.stdout)["would_create"]) == 3
+    assert len(json.loads(dry.stdout)["would_create"]) == 4
     first = run(kafka_topics, "-c", config, "--partitions", 2, "--retention", "10d", "--json")
     assert first.exit_code == 0
     names = [topic["topic"] for topic in json.loads(first.stdout)["created"]]
-    assert names == [kafka_topics.name(name) for name in ("predictions", "outcomes", "letters")]
+    kinds = ("predictions", "outcomes", "letters", "control")
+    assert names == [kafka_topics.name(name) for name in kinds]
     with KafkaAdmin(Brokers((kafka_topics.servers,))) as admin:
         made = admin.find([*names, kafka_topics.name("other")])
-    assert [made[name].partitions for name in names] == [2, 2, 1]
+    assert [made[name].partitions for name in names] == [2, 2, 1, 1]
     assert made[names[0]].configs["message.timestamp.type"] == "LogAppendTime"
     assert made[names[0]].number("retention.ms") == 10 * 86_400_000
     assert made[names[2]].number("max.message.bytes") == 2 << 20
+    assert made[names[3]].configs["cleanup.policy"] == "compact"
+    assert made[names[3]].number("max.message.bytes") == 2 << 20
     again = run(kafka_topics, "-c", config, "--json")
     assert again.exit_code == 0
     document = json.loads(again.stdout)
