@@ -1,62 +1,48 @@
-"""The monitor's HTTP server: metrics, health and the read-only API. This module does I/O (HTTP)."""
+"""The monitor's HTTP server: metrics, health, the API and the page. This module does I/O (HTTP)."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
-from abmonitor.document import experiment
+from abmonitor.api import SERVED, Api, Served
+from abmonitor.api_guard import install
+from abmonitor.api_openapi import openapi
+from abmonitor.api_routes import ROUTES
 from abmonitor.http import Ready, as_json, base_application
+from abmonitor.page import page_routes
 from abmonitor.telemetry import registry
 from abmonitor.view import View
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What the routes look at."""
+def application(
+    view: Callable[[], View],
+    ready: Ready,
+    *,
+    api: Api | None = None,
+    more: Iterable[web.AbstractRouteDef] = (),
+) -> web.Application:
+    """The application; `ready` says why the monitor is not ready, None when it is.
 
-    view: Callable[[], View]
+    `api`: what people may act on, and who; without it everybody may read, and nobody act. `more`:
+    further routes, such as the gates of canary controllers; below `/gates/` and `/flags/` nobody needs a
+    token.
+    """
+    api = api or Api(
+        clock=lambda: view().as_of or 0
+    )  # where nobody acts, time may be the data's own
+    exposed = registry(view)
+    exposed.register(api.guard)
+    app = base_application(exposed, ready)
+    app[SERVED] = Served(view, ready, api)
+    install(app, api.guard)
+    described = openapi(ROUTES, open_reads=api.guard.open_reads)
 
+    async def description(_: web.Request) -> web.Response:
+        return as_json(described)
 
-SERVED = web.AppKey("served", Served)
-
-
-def application(view: Callable[[], View], ready: Ready) -> web.Application:
-    """The application; `ready` says why the monitor is not ready, None when it is."""
-    app = base_application(registry(view), ready)
-    app[SERVED] = Served(view)
-    app.router.add_get("/api/v1/experiments", _experiments)
-    app.router.add_get("/api/v1/experiments/{name}", _experiment)
+    app.router.add_get("/api/v1/openapi.json", description)
+    for route in ROUTES:
+        add = app.router.add_post if route.acts else app.router.add_get
+        add(route.path, route.handler)
+    app.router.add_routes([*page_routes(), *more])
     return app
-
-
-async def _experiments(request: web.Request) -> web.Response:
-    view = request.app[SERVED].view()
-    return as_json(
-        {"as_of": view.as_of, "experiments": [_short(view, n) for n in view.experiments]}
-    )
-
-
-def _short(view: View, name: str) -> dict[str, object]:
-    found = view.experiments[name]
-    return {
-        "name": name,
-        "state": found.book.worst(found.experiment.treatments).value,
-        "control": found.experiment.control,
-        "treatments": {
-            treatment: standing.state.value for treatment, standing in found.book.standings.items()
-        },
-        "predictions": sum(f.total.predictions for f in found.snapshot.variants.values()),
-        "as_of": found.snapshot.watermark,
-        "url": f"/api/v1/experiments/{name}",
-    }
-
-
-async def _experiment(request: web.Request) -> web.Response:
-    name = request.match_info["name"]
-    view = request.app[SERVED].view()
-    found = view.experiments.get(name)
-    if found is None:
-        known = ", ".join(view.experiments)
-        return as_json({"error": f"no experiment {name!r}; there are: {known}"}, 404)
-    return as_json({"name": name, **experiment(found)})

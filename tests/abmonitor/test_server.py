@@ -78,7 +78,8 @@ async def test_an_unknown_experiment_is_answered_with_those_that_there_are(clien
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/metric", "/metrics/", "/api", "/api/v1/experiments/a/b", "/%2e%2e/etc/passwd"]
+    "path",
+    ["/page", "/metric", "/metrics/", "/api", "/api/v1/experiments/a/b", "/%2e%2e/etc/passwd"],
 )
 async def test_an_unknown_path_is_not_found_in_json(client: Client, path: str) -> None:
     answer = await client.get(path)
