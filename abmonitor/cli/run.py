@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.live import Live
 
 from abmonitor.cli.common import Json, failed, print_json
+from abmonitor.demo.flagging import MissingError
 from abmonitor.demo.live import Screen, ending
-from abmonitor.demo.scene import PortError, Scene, scene
+from abmonitor.demo.scene import PortError, Scene, Way, scene
 from abmonitor.demo.story import Story, tell
 from abmonitor.document import document
 from abmonitor.view import View
@@ -32,17 +33,21 @@ def demo_command(
         int | None,
         typer.Option(min=0, max=65535, help="Port of /metrics and the API; 0 picks a free one."),
     ] = None,
+    actuator: Annotated[
+        Way,
+        typer.Option(help="What moves the traffic: an order to the router, or a feature flag."),
+    ] = Way.WEBHOOK,
 ) -> None:
     """Watch two model versions compared on real offers, and the broken one rolled back."""
     try:
-        asyncio.run(_demo(fast=fast, as_json=as_json, port=port))
-    except PortError as error:
+        asyncio.run(_demo(fast=fast, as_json=as_json, port=port, way=actuator))
+    except (PortError, MissingError) as error:
         failed(f"demo: {error}")
 
 
-async def _demo(*, fast: bool, as_json: bool, port: int | None) -> None:
+async def _demo(*, fast: bool, as_json: bool, port: int | None, way: Way) -> None:
     console = Console(stderr=as_json)
-    async with scene(port) as playing:
+    async with scene(port, way) as playing:
         view = await _play(playing, console, pace=0.0 if fast else PACE_S)
         story = _story(playing, view)
     if as_json:

@@ -58,10 +58,10 @@ class Screen:
                 ProgressBar(total=len(scene.offers), completed=scene.served),
                 Text(),  # a bar does not end its line
                 *by_variant(variants, self._rows(scene, found)),
-                *_verdict(treatment, found),
+                *_verdict(treatment, found, _moved_by_flag(scene)),
                 *_decisions(found),
             ),
-            title=f"abmonitor demo · {scene.experiment}",
+            title=f"abmonitor demo · {scene.experiment}{_flag(scene)}",
             subtitle=f"http://{HOST}:{scene.port}/metrics · /api/v1/experiments",
         )
 
@@ -99,12 +99,24 @@ class Screen:
         }
 
 
-def _verdict(treatment: str, found: dict[str, Any]) -> Iterable[RenderableType]:
+def _flag(scene: Scene) -> str:
+    """What the flag deals, where one does."""
+    if scene.flagging is None:
+        return ""
+    share = scene.flagging.shares.get(scene.router.treatment, 0.0)
+    return f" · flag: {share:.0%} {scene.router.treatment}"
+
+
+def _moved_by_flag(scene: Scene) -> bool:
+    """Whether the title already tells that nothing is left to compare."""
+    return scene.flagging is not None and scene.router.rolled_back_at is not None
+
+
+def _verdict(treatment: str, found: dict[str, Any], moved: bool) -> Iterable[RenderableType]:
     """How the treatment stands, and how far its guardrails are from a verdict."""
     rows = comparison_rows(treatment, found)
-    yield rows_table(
-        {title: rows[title] for title in ("net business value", "split of the traffic")}
-    )
+    titles = ["net business value"] + ([] if moved else ["split of the traffic"])
+    yield rows_table({title: rows[title] for title in titles})
     progress = progress_table(found["comparisons"][treatment]["guardrails"])
     if progress is not None:
         yield progress

@@ -8,12 +8,12 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 
+from abmonitor.demo.dealing import ByHash, Dealing
 from abmonitor.demo.offers import Offer
 from alerts.actuators.signing import verify
 
@@ -30,7 +30,7 @@ class Sent(NamedTuple):
 
 @dataclass(slots=True)
 class Router:
-    """Splits customers between control and treatment by hashing, until it is told otherwise."""
+    """Serves customers with the variant that they are dealt, and obeys orders."""
 
     experiment: str
     control: str
@@ -41,25 +41,28 @@ class Router:
     clock: Callable[[], float]
     """Epoch seconds, to check how old an order is."""
     seed: int = 0
+    dealing: Dealing | None = None
+    """Without one, by a hash of `seed` and the customer."""
     rolled_back_at: int | None = None
     """The number of the first customer after the rollback."""
     orders: list[str] = field(default_factory=list)
     _next: int = 0
     _outcomes: list[tuple[int, int, bytes]] = field(default_factory=list)
     _chance: random.Random = field(init=False)
+    _dealing: Dealing = field(init=False)
 
     def __post_init__(self) -> None:
         self._chance = random.Random(self.seed)  # noqa: S311  # a simulation
+        self._dealing = self.dealing or ByHash(self.control, self.treatment, self.seed)
 
     def assigned(self, offer: Offer) -> str:
-        """The variant that a customer belongs to, by hash: the same whenever it is asked."""
-        digest = blake2b(f"{self.seed}:{offer.number}".encode(), digest_size=8).digest()
-        return self.treatment if digest[0] & 1 else self.control
+        """The variant that a customer belongs to, whatever was rolled back since."""
+        return self._dealing.belongs(offer.number)
 
     def serve(self, offer: Offer, at: int) -> list[Sent]:
         """Decide about one customer now (epoch ms); gives the events that are in the log by then."""
         sent = self.due(at)
-        variant = self.assigned(offer) if self.rolled_back_at is None else self.control
+        variant = self._dealing.deal(offer.number)
         decision = offer.control
         if variant == self.treatment:
             decision = offer.defect if offer.number >= self.defect_at else offer.good
@@ -134,8 +137,14 @@ class Router:
             return 404
         if order.id not in self.orders:  # the same order may come twice
             self.orders.append(order.id)
-            self.rolled_back_at = self._next
+            self._dealing.stop()
+            self.note_rollback()
         return 204
+
+    def note_rollback(self) -> None:
+        """From the next customer on nobody is dealt to the treatment."""
+        if self.rolled_back_at is None:
+            self.rolled_back_at = self._next
 
 
 class _Target(msgspec.Struct):

@@ -7,17 +7,21 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib.resources import as_file, files
 from itertools import islice
 
+from abmonitor.breach import OnBreach
+from abmonitor.demo.flagging import Flagging, flagging
 from abmonitor.demo.offers import Offer, load_offers
 from abmonitor.demo.router import Router, Sent
 from abmonitor.http import serving
 from abmonitor.monitor import Monitor
 from abmonitor.server import application
-from abmonitor.settings import OnBreach, Settings, load
+from abmonitor.settings import ExperimentSettings, Settings, load
 from abmonitor.view import View
 from alerts.actuators.webhook import Webhook, WebhookOptions
+from alerts.order import Actuator
 from alerts.outbox import Dispatcher
 from metrics.experiment import MINUTE, Profitability
 from stream.batch import Batch, DeadLetter
@@ -40,6 +44,13 @@ DEFECT_AT = 3_000
 CUSTOMERS = 7_500
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
+
+
+class Way(StrEnum):
+    """How a rollback reaches the router."""
+
+    WEBHOOK = "webhook"  # as an order
+    FLAGD = "flagd"  # by the feature flag that deals its customers
 
 
 class PortError(Exception):
@@ -66,6 +77,8 @@ class Scene:
     port: int
     clock: list[int]
     """The simulated time, epoch ms: one number that everybody looks at."""
+    flagging: Flagging | None = None
+    """Where a flag deals the customers."""
     offset: int = 0
     served: int = 0
 
@@ -114,7 +127,10 @@ class Scene:
         )
         await self.pipeline.process(batch)
         self.offset = end
-        return await self.monitor.tick()
+        view = await self.monitor.tick()
+        if self.flagging is not None and await self.flagging.follow(view):
+            self.router.note_rollback()
+        return view
 
     async def end(self) -> View:
         """The router knows that no outcome is missing any more: every label is final."""
@@ -135,31 +151,50 @@ def demo_settings() -> Settings:
 
 
 @asynccontextmanager
-async def scene(port: int | None) -> AsyncIterator[Scene]:
+async def scene(port: int | None, way: Way = Way.WEBHOOK) -> AsyncIterator[Scene]:
     """Set everything up and take it down again; `port` of the server, None for 8000 or a free one.
 
-    Raises PortError when a wanted port cannot be had.
+    Raises PortError when a wanted port cannot be had, and MissingError where OpenFeature is missing.
     """
     settings = demo_settings()
     declared = settings.experiments[0]
-    secret = "whsec_" + b64encode(secrets.token_bytes(24)).decode()
-    router = Router(
-        declared.name, declared.control, declared.treatments[0], DEFECT_AT, secret, time.time
-    )
+    offers = load_offers()[:CUSTOMERS]
     clock = [START]
     async with AsyncExitStack() as stack:
-        webhook = await _webhook(declared.on_breach, router, stack)
+        flags = None
+        if way is Way.FLAGD:
+            numbers = (offer.number for offer in offers)
+            flags = await stack.enter_async_context(flagging(declared, numbers, START))
+        router = _router(declared, flags)
+        actuator: Actuator
+        if flags is not None:
+            actuator = flags.actuator
+        else:
+            actuator = await _webhook(declared.on_breach, router, stack)
         store = Store.embedded(settings.deployment)
         stack.push_async_callback(store.close)
         monitor = Monitor(
             settings,
             store.client,
-            {declared.name: Dispatcher(webhook, time.monotonic)},
+            {declared.name: Dispatcher(actuator, time.monotonic)},
             clock=lambda: clock[0],
         )
         served_at = await _serve(monitor, port, stack)
-        offers = load_offers()[:CUSTOMERS]
-        yield Scene(settings, offers, router, _pipeline(settings, store), monitor, served_at, clock)
+        pipeline = _pipeline(settings, store)
+        yield Scene(settings, offers, router, pipeline, monitor, served_at, clock, flags)
+
+
+def _router(declared: ExperimentSettings, flags: Flagging | None) -> Router:
+    secret = "whsec_" + b64encode(secrets.token_bytes(24)).decode()
+    return Router(
+        declared.name,
+        declared.control,
+        declared.treatments[0],
+        DEFECT_AT,
+        secret,
+        time.time,
+        dealing=None if flags is None else flags.deals,
+    )
 
 
 async def _webhook(breach: OnBreach, router: Router, stack: AsyncExitStack) -> Webhook:
