@@ -28,6 +28,8 @@ class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     group: Group | None = None
     """The consumer group; None means `abmonitor-<deployment>`."""
     dead_letters: Topic = "abmonitor.dead-letters"
+    control: Topic | None = "abmonitor.control"
+    """Where decisions are logged before they are acted on; null: only in Redis."""
     protocol: Protocol = "plaintext"
     mechanism: Mechanism | None = None
     username: Secret | None = None

@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from alerts.book import Book, Decision
+from alerts.order import Order
 from alerts.store import AlertStore
 
 
@@ -41,6 +42,8 @@ class Remembered:
     book: Book
     decisions: tuple[Decision, ...] = ()
     evidence: Mapping[str, bytes] = field(default_factory=dict)
+    orders: tuple[Order, ...] = ()
+    """The newest order about each treatment, carried out or not."""
 
 
 class Journal:
@@ -67,8 +70,7 @@ class Journal:
         kept = remembered(book)
         if self._written.get(name) != kept:
             try:
-                async with asyncio.timeout(PATIENCE_S):
-                    await self._write(name, book, kept)
+                await self._write(name, book, kept)
             except Exception as error:  # noqa: BLE001  # whatever fails: it shows, and is tried again
                 self._failed("no answer" if isinstance(error, TimeoutError) else str(error))
                 return
@@ -90,8 +92,13 @@ class Journal:
             evidence = await self._store.evidence(name, decision.id)
             if evidence is not None:
                 entries.append((f"{name}/evidence/{decision.id}", evidence))
+        orders = await self._store.outbox(name) if fresh else []
+        entries += [
+            (f"{name}/order/{each.treatment}", msgspec.json.encode(each)) for each in orders
+        ]
         entries.append((f"{name}/book", msgspec.json.encode(kept)))
-        await self._log.publish(entries)
+        async with asyncio.timeout(1.5 * PATIENCE_S):  # it ends by itself before, and says why
+            await self._log.publish(entries)
         if fresh:
             await self._store.note_logged(name, book.decisions)
             self._logged[name] = book.decisions
@@ -129,19 +136,20 @@ def remembered(book: Book) -> Book:
 
 
 def _recalled(values: Mapping[str, bytes]) -> Remembered:
-    decisions = [
-        msgspec.json.decode(value, type=Decision)
-        for key, value in values.items()
-        if key.startswith("decision/")
-    ]
+    def of(kind: str) -> dict[str, bytes]:
+        return {
+            key.removeprefix(f"{kind}/"): value
+            for key, value in values.items()
+            if key.startswith(f"{kind}/")
+        }
+
+    decisions = [msgspec.json.decode(one, type=Decision) for one in of("decision").values()]
+    orders = [msgspec.json.decode(one, type=Order) for one in of("order").values()]
     return Remembered(
         msgspec.json.decode(values["book"], type=Book),
         tuple(sorted(decisions, key=lambda decision: _number(decision.id))),
-        {
-            key.removeprefix("evidence/"): value
-            for key, value in values.items()
-            if key.startswith("evidence/")
-        },
+        of("evidence"),
+        tuple(orders),
     )
 
 

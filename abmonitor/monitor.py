@@ -86,7 +86,7 @@ class Monitor:
             self._books,
             self._courier,
             self._deliberations,
-            lambda: self._clock(),
+            clock,
             observes_traffic=observes_traffic,
         )
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -255,7 +255,7 @@ class Monitor:
         at = self._clock()
         for treatment, standing in outcome.book.standings.items():
             if self._stale_after is not None and needs_clock(standing):
-                braked = len(outcome.orders) >= self._allowed(at)
+                braked = self._is_braked(outcome, at)
                 outcome = deliberation.apply(
                     outcome, treatment, Elapsed(at), snapshot, braked=braked
                 )
@@ -270,7 +270,7 @@ class Monitor:
             book = outcome.book
             streaks = book.standings.get(treatment, Standing()).streaks
             look = Look(at, hold=stale + book.holds.get(treatment, ()), streaks=streaks)
-            braked = len(outcome.orders) >= self._allowed(at)
+            braked = self._is_braked(outcome, at)
             outcome = deliberation.apply(outcome, treatment, look, snapshot, braked=braked)
         return outcome
 
@@ -284,7 +284,17 @@ class Monitor:
             allowed=self._allowed(edge.at),
             stale=self._stale(snapshot),
         )
-        return Outcome(seen.book, outcome.decisions + seen.decisions, outcome.orders + seen.orders)
+        return Outcome(
+            seen.book,
+            outcome.decisions + seen.decisions,
+            outcome.orders + seen.orders,
+            {**outcome.evidence, **seen.evidence},
+        )
+
+    def _is_braked(self, outcome: Outcome, at: int) -> bool:
+        """Whether no more rollbacks may be ordered; one that is only sent again is none."""
+        made = sum(decision.action == "rollback" for decision in outcome.decisions)
+        return made >= self._allowed(at)
 
     def _stale(self, snapshot: Snapshot) -> tuple[str, ...]:
         if self._stale_after is None or snapshot.watermark is None:

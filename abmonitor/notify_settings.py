@@ -1,22 +1,16 @@
-"""What the settings say about notifications: who is told of what, and where they are (file system)."""
+"""What the settings say about notifications: who is told of what."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from abmonitor.notify import Channel
-from abmonitor.secret import Secret, SecretError
+from abmonitor.secret import Secret
 from alerts.notifiers.alertmanager import (
     ONCE_FOR_MS,
-    Alertmanager,
-    AlertmanagerOptions,
     label_problems,
 )
-from alerts.notifiers.grafana import Grafana, GrafanaOptions
-from alerts.notifiers.news import Notifier
 from alerts.notifiers.post import MAX_TIMEOUT
-from alerts.notifiers.slack import Slack, SlackOptions
 from alerts.notifiers.words import link_problems
 from metrics.duration import Duration
 from metrics.experiment import Name
@@ -121,61 +115,3 @@ class NotifySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 "to",
                 f"{names.count(name)} notifiers are called {name!r}; give each a name: of its own",
             )
-
-
-def channels_of(settings: NotifySettings, environ: Mapping[str, str]) -> tuple[Channel, ...]:
-    """The notifiers that the settings ask for.
-
-    Raises SecretError, which never contains an address or a secret, where one is missing or cannot be.
-    """
-    channels: list[Channel] = []
-    for one in settings.to:
-        try:
-            found = list(_notifiers(one, settings.link, environ))
-        except (SecretError, ValueError) as error:
-            raise SecretError(f"notify: {one.called}: {error}") from None
-        if not found:
-            raise SecretError(f"notify: {one.called}: {one.url.source} holds no address")
-        for number, notifier in enumerate(found, start=1):
-            name = one.called if len(found) == 1 else f"{one.called}-{number}"
-            actions = None if one.actions is None else frozenset(one.actions)
-            channels.append(Channel(name, notifier, one.experiments, actions))
-    return tuple(channels)
-
-
-def _notifiers(
-    one: NotifierSettings, link: str | None, environ: Mapping[str, str]
-) -> Iterator[Notifier]:
-    url, token = one.url.resolve(environ), _optional(one.token, environ)
-    proxy, seconds = _optional(one.proxy, environ), one.timeout / 1000
-    match one.kind:
-        case "slack":
-            yield Slack(SlackOptions(url=url, token=token, proxy=proxy, timeout=seconds, link=link))
-        case "grafana":
-            yield Grafana(
-                GrafanaOptions(
-                    url=url,
-                    token=token,
-                    proxy=proxy,
-                    timeout=seconds,
-                    link=link,
-                    dashboard=one.dashboard,
-                )
-            )
-        case "alertmanager":
-            for address in filter(None, (part.strip() for part in url.split(","))):
-                yield Alertmanager(
-                    AlertmanagerOptions(
-                        url=address,
-                        token=token,
-                        proxy=proxy,
-                        timeout=seconds,
-                        link=link,
-                        labels=one.labels,
-                        once_for_ms=int(one.once_for),
-                    )
-                )
-
-
-def _optional(secret: Secret | None, environ: Mapping[str, str]) -> str | None:
-    return None if secret is None else secret.resolve(environ)

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
+from abmonitor import breach
+from abmonitor.api_settings import ApiSettings
+from abmonitor.breach import OnBreach, Text
 from abmonitor.connections import DEFAULT_REDIS, KafkaSettings, Topic
 from abmonitor.convert import (
     Check,
@@ -21,6 +24,7 @@ from abmonitor.convert import (
 )
 from abmonitor.experiment_checks import EXPERIMENT, LABELS, repeated
 from abmonitor.folder import join, read_all
+from abmonitor.notify_settings import NotifierSettings, NotifySettings
 from abmonitor.secret import Secret
 from abmonitor.worker_settings import WorkerSettings
 from abmonitor.yaml_source import Mistake
@@ -46,16 +50,6 @@ class SettingsError(Exception):
         found = {(m.file, m.line, m.column, m.message): m for m in reversed(mistakes)}
         self.mistakes = tuple(found[key] for key in sorted(found))
         super().__init__("\n".join(map(str, self.mistakes)))
-
-
-class OnBreach(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What happens when a guardrail is breached."""
-
-    action: Literal["log", "webhook"] = "log"
-    url: Secret | None = None
-    secret: Secret | None = None
-    """Signs the orders, so that the receiver knows who sent them."""
-    dry_run: bool = False
 
 
 class ExperimentSettings(Experiment, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,6 +101,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kafka: KafkaSettings = KafkaSettings()
     worker: WorkerSettings = WorkerSettings()
     brake: Brake = Brake()
+    api: ApiSettings = ApiSettings()
+    notify: NotifySettings = NotifySettings()
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -155,7 +151,7 @@ def json_schema() -> dict[str, Any]:
     secret = Annotated[dict[source, str], Meta(min_length=1, max_length=1)]
     moment = Annotated[str, Meta(examples=["2026-01-31T10:00:00Z"])]
     duration = Annotated[str, Meta(pattern=PATTERN, examples=["30s", "10m", "1h30m", "7d"])]
-    result = schema(Settings, {Duration: duration, Moment: moment, Secret: secret})
+    result = schema(Settings, {Duration: duration, Moment: moment, Secret: secret, Text: str})
     result["$defs"]["Guardrail"]["properties"]["metric"]["enum"] = list(CATALOGUE)
     return result
 
@@ -182,7 +178,7 @@ def _worker(settings: Settings) -> Iterator[Problem]:
             yield ("worker", field), message
 
 
-def _letters(settings: Settings) -> Iterator[Problem]:
+def _own_topics(settings: Settings) -> Iterator[Problem]:
     if (letters := settings.kafka.dead_letters) in settings.topics:
         yield (
             ("kafka", "dead_letters"),
@@ -191,15 +187,33 @@ def _letters(settings: Settings) -> Iterator[Problem]:
                 " and kept again, without end; expected a topic of its own"
             ),
         )
+    control = settings.kafka.control
+    if control is not None and control in (*settings.topics, letters):
+        yield (
+            ("kafka", "control"),
+            f"{control!r} is used for something else; expected a topic of its own: it is compacted",
+        )
+    taken = {*settings.topics, letters, control}
+    for number, experiment in enumerate(settings.experiments):
+        orders = experiment.on_breach.kafka
+        if orders is not None and orders.topic in taken:
+            yield (
+                ("experiments", number, "on_breach", "kafka", "topic"),
+                f"{orders.topic!r} is used for something else; expected a topic of its own",
+            )
 
 
-def _breach(breach: OnBreach) -> Iterator[Problem]:
-    if breach.action == "webhook" and breach.url is None:
-        yield (), "action: webhook needs a url, such as {env: ROLLBACK_URL}"
-    for field in ("url", "secret"):
-        # Whoever gives an address and forgets the action believes to be protected.
-        if breach.action == "log" and getattr(breach, field) is not None:
-            yield (field,), "action: log sends nothing anywhere; did you mean action: webhook?"
+def _templates(experiment: ExperimentSettings) -> Iterator[Problem]:
+    with suppress(UnknownFieldError):  # told already
+        found = breach.templates(experiment.on_breach, list(experiment.variants))
+        for path, message in found:
+            yield ("on_breach", *path), message
+
+
+def _of_fields(options: Any) -> Iterator[Problem]:
+    """What options say of their own fields."""
+    for field, message in options.problems():
+        yield (field,), message
 
 
 def _source(source: SourceOptions) -> Iterator[Problem]:
@@ -212,18 +226,22 @@ def _brake(brake: Brake) -> Iterator[Problem]:
         yield ("within",), f"expected a time above 0, got {brake.within}"
 
 
-def _kafka(kafka: KafkaSettings) -> Iterator[Problem]:
-    for field, message in kafka.problems():
-        yield (field,), message
-
-
-PARSERS: dict[type, Parser] = {Duration: _duration, Moment: Moment.parse, Secret: Secret.parse}
+PARSERS: dict[type, Parser] = {
+    Text: Text.parse,
+    Duration: _duration,
+    Moment: Moment.parse,
+    Secret: Secret.parse,
+}
 CHECKS: dict[type, tuple[Check, ...]] = {
-    Settings: (experiment_names, _worker, _letters),
-    ExperimentSettings: EXPERIMENT,
+    Settings: (experiment_names, _worker, _own_topics),
+    ExperimentSettings: (*EXPERIMENT, _templates),
     Labels: LABELS,
-    OnBreach: (_breach,),
+    HoldOptions: (_of_fields,),
+    OnBreach: (breach.problems,),
     Brake: (_brake,),
-    KafkaSettings: (_kafka,),
+    KafkaSettings: (_of_fields,),
+    ApiSettings: (_of_fields,),
+    NotifySettings: (_of_fields,),
+    NotifierSettings: (_of_fields,),
     SourceOptions: (_source,),
 }

@@ -13,10 +13,9 @@ from redis.exceptions import RedisError
 from abmonitor.books import Books
 from abmonitor.journal import Journal, Log
 from abmonitor.monitor import Monitor
-from abmonitor.settings import OnBreach, Settings
+from abmonitor.settings import Settings
 from abmonitor.view import View
-from alerts.actuators.log import Log as LogLines
-from alerts.actuators.webhook import Webhook, WebhookOptions
+from alerts.actuators.flag_definition import Off
 from alerts.lease import TTL_MS, Leases
 from alerts.order import Actuator
 from alerts.outbox import Dispatcher
@@ -52,10 +51,13 @@ class Watch:
         actuators: Mapping[str, Actuator],
         *,
         log: Log | None = None,
-        followers: Sequence[Follower] = (),
+        switched_off: Callable[[str], Awaitable[Mapping[str, Off]]] | None = None,
         every_s: float = EVERY_S,
     ) -> None:
-        """`actuators`: by experiment. `log`: None where the store is all that remembers decisions."""
+        """`actuators`: by experiment. `log`: None where the store is all that remembers decisions.
+
+        `switched_off`: see `Books`.
+        """
         self.store = AlertStore(store.client, settings.deployment)
         holder = f"{socket.gethostname()}:{os.getpid()}"
         self.leases = Leases(store.client, settings.deployment, holder, time.monotonic)
@@ -65,13 +67,15 @@ class Watch:
             store.client,
             {name: Dispatcher(actuator, time.monotonic) for name, actuator in actuators.items()},
             clock=lambda: int(time.time() * 1000),
-            books=Books(self.store, self.leases, journal),
+            books=Books(self.store, self.leases, journal, switched_off),
             stale_after=STALE_AFTER,
             patience=PATIENCE_S,
             hints=True,
         )
         self._names = [experiment.name for experiment in settings.experiments]
-        self._followers, self._every_s = followers, every_s
+        self.followers: Sequence[Follower] = ()
+        """Those who get every view, in this order."""
+        self._every_s = every_s
         self._ticked: float | None = None
         self._failure: str | None = None
 
@@ -106,7 +110,7 @@ class Watch:
             self._fail(f"the tick failed: {error!r}", error)
         else:
             self._ticked, self._failure = time.monotonic(), None
-            for follower in self._followers:
+            for follower in self.followers:
                 try:
                     await follower(self.monitor.view)
                 except Exception:  # one that fails stops neither the others nor a rollback
@@ -132,18 +136,3 @@ async def _sleep(stop: asyncio.Event, seconds: float) -> None:
             await stop.wait()
     except TimeoutError:
         pass
-
-
-def actuators_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, Actuator]:
-    """What carries orders out, by experiment. Raises SecretError where an address is missing."""
-    return {
-        experiment.name: _actuator(experiment.on_breach, environ)
-        for experiment in settings.experiments
-    }
-
-
-def _actuator(breach: OnBreach, environ: Mapping[str, str]) -> Actuator:
-    if breach.action == "log" or breach.url is None:
-        return LogLines()
-    secret = None if breach.secret is None else breach.secret.resolve(environ)
-    return Webhook(WebhookOptions(url=breach.url.resolve(environ), secret=secret))

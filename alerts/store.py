@@ -83,12 +83,9 @@ class AlertStore:
         async with pipe:
             await self._guard(pipe, experiment, book.version, fence)
             pipe.multi()  # type: ignore[no-untyped-call]  # as redis-py has it
-            self._write(pipe, experiment, fresh, decisions, evidence or {})
-            outbox = self._key(experiment, "outbox")
-            for order in orders:
-                pipe.hset(outbox, order.id, msgspec.json.encode(order))
+            self._write(pipe, experiment, fresh, decisions, orders, evidence or {})
             if settled:
-                pipe.hdel(outbox, *settled)
+                pipe.hdel(self._key(experiment, "outbox"), *settled)
             try:
                 await pipe.execute()
             except WatchError as error:
@@ -111,12 +108,15 @@ class AlertStore:
         experiment: str,
         book: Book,
         decisions: Iterable[Decision],
+        orders: Iterable[Order],
         evidence: Mapping[str, bytes],
     ) -> None:
         pipe.set(self._key(experiment, "version"), book.version)
         pipe.set(self._key(experiment, "book"), msgspec.json.encode(book))
         for decision in decisions:
             pipe.rpush(self._key(experiment, "audit"), msgspec.json.encode(decision))
+        for order in orders:
+            pipe.hset(self._key(experiment, "outbox"), order.id, msgspec.json.encode(order))
         for name, packed in evidence.items():
             pipe.hset(self._key(experiment, "evidence"), name, packed)
 
@@ -126,6 +126,7 @@ class AlertStore:
         book: Book,
         decisions: Sequence[Decision],
         evidence: Mapping[str, bytes],
+        orders: Sequence[Order] = (),
         fence: int | None = None,
     ) -> Book:
         """Write what a store that lost everything once held. Raises StaleBookError where it holds a book."""
@@ -135,7 +136,7 @@ class AlertStore:
             await self._guard(pipe, experiment, 0, fence)
             pipe.multi()  # type: ignore[no-untyped-call]  # as redis-py has it
             pipe.delete(self._key(experiment, "audit"))
-            self._write(pipe, experiment, fresh, decisions, evidence)
+            self._write(pipe, experiment, fresh, decisions, orders, evidence)
             try:
                 await pipe.execute()
             except WatchError as error:
@@ -165,6 +166,15 @@ class AlertStore:
     async def note_logged(self, experiment: str, decisions: int) -> None:
         """Remember that so many decisions are in the control log."""
         await self._client.set(self._key(experiment, "logged"), decisions)
+
+    async def told(self, experiment: str) -> str:
+        """The newest decision that people were told of, as far as `note_told` was told; "" for none."""
+        found: Any = await self._client.get(self._key(experiment, "told"))
+        return bytes(found).decode() if found else ""
+
+    async def note_told(self, experiment: str, decision: str) -> None:
+        """Remember that people were told of all decisions up to this one."""
+        await self._client.set(self._key(experiment, "told"), decision)
 
     async def outbox(self, experiment: str) -> list[Order]:
         """Orders that are not settled yet, oldest first."""

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from abmonitor import __version__
-from abmonitor.cli import analyse, init, letters, rekey, run, serve, simulate, topics
+from abmonitor.cli import (
+    analyse,
+    decisions,
+    init,
+    letters,
+    operate,
+    rekey,
+    run,
+    serve,
+    simulate,
+    topics,
+)
 
 
 app = typer.Typer(
@@ -24,6 +35,8 @@ init.register(app)
 simulate.register(app)
 topics.register(app)
 letters.register(app)
+operate.register(app)
+decisions.register(app)
 rekey.register(app)
 
 

@@ -15,9 +15,8 @@ from abmonitor.cli.common import Config, failed, settings_from, wrong_usage
 from abmonitor.cli.kafka import brokers_of
 from abmonitor.http import base_application, serving
 from abmonitor.secret import SecretError
-from abmonitor.server import application
+from abmonitor.service import Service, outside
 from abmonitor.settings import Settings
-from abmonitor.watch import Watch, actuators_of
 from abmonitor.worker import Worker, WorkerFailedError
 from stream.brokers import CertificateError
 from stream.dead_letters import KafkaDeadLetters
@@ -90,19 +89,14 @@ def monitor_command(
     settings = settings_from(config)
     _log_at(log_level)
     try:
-        actuators = actuators_of(settings, os.environ)
+        found = outside(settings, os.environ)
     except (SecretError, ValueError) as error:
-        wrong_usage(f"on_breach: {error}")
+        wrong_usage(str(error))
 
     async def watch(stop: asyncio.Event, store: Store) -> None:
-        watching = Watch(settings, store, actuators)
-        app = application(lambda: watching.monitor.view, watching.problem)
-        try:
-            async with _served("monitor", app, host, port):
-                await watching.run(stop)
-        finally:
-            for actuator in actuators.values():
-                await actuator.close()
+        service = Service(settings, store, found)
+        async with _served("monitor", service.application(), host, port):
+            await service.run(stop)
 
     _run("monitor", settings, watch)
 

@@ -245,7 +245,8 @@ def settings_on(topics: Topics, config: Path, *, letters: str = "letters") -> Pa
     config.write_text(
         EXPERIMENT
         + f"deployment: {topics.name('d')}\n"
-        + f"kafka: {{group: {topics.name('group')}, dead_letters: {topics.name(letters)}}}\n"
+        + f"kafka: {{group: {topics.name('group')}, dead_letters: {topics.name(letters)},"
+        + f" control: {topics.name('control')}}}\n"
         + "sources:\n"
         + "".join(f"  {name}: {{}}\n" for name in names)
     )
@@ -473,12 +474,13 @@ def test_what_is_produced_is_counted_and_shown_and_both_end_when_told_to(
     predictions = kafka_topics.create("predictions", partitions=2)
     outcomes = kafka_topics.create("outcomes", partitions=2)
     kafka_topics.create("letters")
+    kafka_topics.create("control")
     given, count = settings_on(kafka_topics, config), 600
     records = stream_of(predictions, outcomes, count)
     produce(kafka_topics.servers, [*records[:count], (predictions, 0, b"{"), *records[count:]])
     with (
         service("worker", given, kafka=kafka_topics.servers, redis=any_redis) as worker,
-        service("monitor", given, redis=any_redis) as monitor,
+        service("monitor", given, kafka=kafka_topics.servers, redis=any_redis) as monitor,
     ):
         worker.until_ready()
         monitor.until_ready()

@@ -17,8 +17,9 @@ from support.news import NOW, Notified, Receiver, decision, served
 from support.panes import EXPERIMENT, START, steady
 from support.views import view_of
 
+from abmonitor.channels import channels_of
 from abmonitor.notify import Channel, Notifications
-from abmonitor.notify_settings import NotifierSettings, NotifySettings, channels_of
+from abmonitor.notify_settings import NotifierSettings, NotifySettings
 from abmonitor.secret import Secret
 from abmonitor.settings import ExperimentSettings
 from abmonitor.view import ExperimentView, View

@@ -7,12 +7,12 @@ from typing import Any, get_args
 
 import pytest
 
+from abmonitor.channels import channels_of
 from abmonitor.convert import convert, schema
 from abmonitor.notify_settings import (
     Action,
     NotifierSettings,
     NotifySettings,
-    channels_of,
 )
 from abmonitor.secret import Secret, SecretError
 from abmonitor.settings import PARSERS

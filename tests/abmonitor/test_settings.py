@@ -210,11 +210,11 @@ def test_three_mistakes_are_told_at_once_with_line_and_column(write: Write) -> N
         ),
         (
             {"on_breach": "{action: webhook}"},
-            "9:16: experiments[0].on_breach: action: webhook needs a url",
+            "9:16: experiments[0].on_breach: action: webhook needs url, such as url: {env: ROLLBACK_URL}",
         ),
         (
             {"on_breach": "{url: {env: A}}"},
-            "9:22: experiments[0].on_breach.url: action: log sends nothing",
+            "9:22: experiments[0].on_breach.url: action: log has no use for url",
         ),
         (
             {"on_breach": "{action: webhook, url: 'https://a:hush@b'}"},

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +12,9 @@ from redis.exceptions import NoPermissionError
 from support.failing import HookedStore
 from support.panes import EXPERIMENT, START, pane, steady
 
-from abmonitor.secret import Secret, SecretError
-from abmonitor.settings import ExperimentSettings, OnBreach, Settings
+from abmonitor.settings import ExperimentSettings, Settings
 from abmonitor.view import View
-from abmonitor.watch import Watch, actuators_of
-from alerts.actuators.log import Log
-from alerts.actuators.webhook import Webhook
+from abmonitor.watch import Watch
 from alerts.guardrails import Guardrail
 from alerts.order import Actuator, Order, Receipt, Verification
 from alerts.standing import State
@@ -238,7 +234,7 @@ class Site:
         self.world.arrive("new", START + 10 * MINUTE, START + HOUR, bad)
         self.now = START
         monitor: Any = watching.monitor
-        monitor._clock = lambda: self.now
+        monitor._clock = monitor._acting._clock = lambda: self.now
         monitor._new_reader = lambda: self
         monitor._reader = self
 
@@ -275,45 +271,3 @@ async def test_an_actuator_that_raises_stops_no_tick_and_keeps_its_order(
     assert [order.id for order in await kept.outbox("offers")] == [actuator.received[0].id]
     book = await kept.load("offers")
     assert book.standings["new"].state is State.ROLLBACK_FAILED
-
-
-# --- actuators ------------------------------------------------------------------------------------
-
-
-def breached(**options: Any) -> Settings:
-    return settings(declared(on_breach=OnBreach(**options)), declared("others"))
-
-
-async def test_each_experiment_has_an_actuator_of_its_own() -> None:
-    url, key = Secret(env="ROLLBACK_URL"), Secret(env="KEY")
-    given = breached(action="webhook", url=url, secret=key)
-    environ = {"ROLLBACK_URL": "https://router.example/abc", "KEY": "whispered"}
-    found = actuators_of(given, environ)
-    assert found.keys() == {"offers", "others"}
-    assert isinstance(found["offers"], Webhook)
-    assert isinstance(found["others"], Log)
-    assert repr(found["offers"]) == "Webhook(https://router.example)"
-    for actuator in found.values():
-        await actuator.close()
-
-
-@pytest.mark.parametrize("missing", ["ROLLBACK_URL", "KEY"])
-def test_a_missing_address_or_secret_is_named(missing: str) -> None:
-    given = breached(action="webhook", url=Secret(env="ROLLBACK_URL"), secret=Secret(env="KEY"))
-    environ = {"ROLLBACK_URL": "https://router.example/abc", "KEY": "whispered"}
-    del environ[missing]
-    with pytest.raises(SecretError, match=f"environment variable {missing} is not set"):
-        actuators_of(given, environ)
-
-
-def test_a_secret_in_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    given = breached(action="webhook", url=Secret(file=str(tmp_path / "url")))
-    with pytest.raises(SecretError, match="cannot read the file"):
-        actuators_of(given, {})
-
-
-def test_an_address_that_is_none_is_refused_without_being_repeated() -> None:
-    given = breached(action="webhook", url=Secret(env="ROLLBACK_URL"))
-    with pytest.raises(ValueError, match="webhook: url: expected an http") as told:
-        actuators_of(given, {"ROLLBACK_URL": "hunter2"})
-    assert "hunter2" not in str(told.value)
