@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
+  --no-emit-index-url --python-version 3.11 pyproject.toml constraints/build.in
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test chaos lint bench bench-kafka constraints clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
 
-demo: $(VENV)/.run ## Watch a broken model lose profit and be rolled back
+demo: $(VENV)/.run $(if $(findstring flagd,$(ARGS)),$(VENV)/.flagd) ## Watch a broken model lose profit and be rolled back
 	@$(BIN)/abmonitor demo $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests (those on a real Redis or Kafka: with redis-server, java, mvn and openssl)
@@ -34,11 +37,9 @@ bench-kafka: $(VENV)/.dev ## The worker beside other engines, on a real Kafka (t
 
 constraints: $(VENV)/.dev ## Pin the newest versions of all dependencies, with hashes
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-annotate \
-	  --no-emit-index-url --python-version 3.11 pyproject.toml constraints/build.in -o constraints/run.txt
-	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-annotate \
-	  --no-emit-index-url --python-version 3.11 --extra dev -c constraints/run.txt \
-	  pyproject.toml constraints/build.in -o constraints/dev.txt
+	$(COMPILE) --upgrade -o constraints/run.txt
+	$(COMPILE) --upgrade --extra dev -c constraints/run.txt -o constraints/dev.txt
+	$(COMPILE) --extra flagd -c constraints/dev.txt -o constraints/flagd.txt
 
 $(VENV)/.run: constraints/run.txt pyproject.toml
 	@echo "Setting up $(VENV) (once; this takes a minute)" >&2
@@ -46,6 +47,11 @@ $(VENV)/.run: constraints/run.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(INSTALL) --require-hashes -r constraints/run.txt
 	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.flagd: $(VENV)/.run constraints/flagd.txt
+	@echo "Adding a client of feature flags (once)" >&2
+	@$(INSTALL) --require-hashes -r constraints/flagd.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run constraints/dev.txt

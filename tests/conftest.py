@@ -9,6 +9,7 @@ import redis
 from hypothesis import settings
 from support import servers
 from support.failing import HookedStore
+from support.servers import flagd
 from support.topics import Topics
 
 from stream.store import Store
@@ -32,8 +33,14 @@ SERIAL = {"kafka_servers", "kafka_topics", "own_kafka", "secured_kafka"}
 """Fixtures whose tests run one after the other, with nothing beside: what they wait for takes its time."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests on a Kafka and those of chaos: the others can be run in two processes (`make test`)."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests on a Kafka and those of chaos: the others can be run in two processes (`make test`).
+
+    Tests on a real flagd are left out where there is none.
+    """
+    if flagd.program() is None:
+        config.hook.pytest_deselected(items=[i for i in items if i.get_closest_marker("flagd")])
+        items[:] = [item for item in items if not item.get_closest_marker("flagd")]
     serial = set(SERIAL)
     if os.environ.get("ABMONITOR_TEST_REDIS"):
         serial.add("redis_url")  # one that is given is shared, and emptied by every test

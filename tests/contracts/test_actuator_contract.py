@@ -7,13 +7,18 @@ other side sees them: one per distinct order, however often it was sent.
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from alerts.actuators.flag_definition import Shown
+from alerts.actuators.flagd import Flagd, FlagdOptions
+from alerts.actuators.kafka import Kafka
 from alerts.actuators.log import LOGGER, Log
 from alerts.actuators.signing import verify
 from alerts.actuators.webhook import Webhook, WebhookOptions
@@ -110,7 +115,54 @@ class LogBench(Bench):
         logging.getLogger(LOGGER).removeHandler(self._handler)
 
 
-@pytest.fixture(params=[WebhookBench, LogBench])
+class KafkaBench(Bench):
+    """A router that listens to the topic, and acts once for each order."""
+
+    async def open(self) -> None:
+        self._done: dict[str, Effect] = {}
+        self.actuator = Kafka(self._send)
+
+    async def _send(self, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]]) -> None:
+        assert dict(headers) == {"content-type": b"application/cloudevents+json"}
+        event = json.loads(value)
+        assert key.decode() == event["data"]["experiment"]
+        dry = event["type"] != "dev.abmonitor.rollback.v1"
+        self._done.setdefault(event["id"], (event["id"], event["subject"], dry))
+
+    def effects(self) -> set[Effect]:
+        """What the router did."""
+        return set(self._done.values())
+
+
+class FlagdBench(Bench):
+    """A flag that deals half of the customers to the treatment, before any order."""
+
+    async def open(self) -> None:
+        self._folder = TemporaryDirectory()
+        self._path = Path(self._folder.name) / "flags.json"
+        self.actuator = Flagd.at(FlagdOptions(path=str(self._path)))
+        split = {"rules-v1": 0.5, "ranker-v2": 0.5}
+        await self.actuator.show(Shown(experiment="offers", control="rules-v1", split=split))
+
+    def effects(self) -> set[Effect]:
+        """What a reader of the file sees: which treatments are off, or would be, by which orders."""
+        flag = json.loads(self._path.read_bytes())["flags"]["offers"]
+        served = {name for name, _ in flag.get("targeting", {}).get("fractional", ())}
+        found = set()
+        for key, value in flag["metadata"].items():
+            treatment, _, what = key.removeprefix("abmonitor.").rpartition(".")
+            if what == "off" and treatment not in served:
+                found.add((value, treatment, False))
+            elif what == "would_roll_back" and treatment in served:
+                found.add((value, treatment, True))
+        return found
+
+    async def close(self) -> None:
+        await super().close()
+        self._folder.cleanup()
+
+
+@pytest.fixture(params=[WebhookBench, LogBench, KafkaBench, FlagdBench])
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     made: Bench = request.param()
     await made.open()

@@ -13,6 +13,11 @@ PROGRAM = "ABMONITOR_TEST_FLAGD"
 """Where it is."""
 
 
+def program() -> str | None:
+    """Where flagd is; None where there is none: no package index has it, so nobody is made to build it."""
+    return os.environ.get(PROGRAM) or shutil.which("flagd")
+
+
 class FlagdServer(LocalServer):
     """One flagd on free ports that reads one source of flags."""
 
@@ -21,7 +26,7 @@ class FlagdServer(LocalServer):
     def __init__(self, source: Mapping[str, object]) -> None:
         """`source`: as in https://flagd.dev/reference/sync-configuration/#source-configuration."""
         super().__init__()
-        found = os.environ.get(PROGRAM) or shutil.which("flagd")
+        found = program()
         if found is None:
             raise NoServerError(f"no flagd: it is not on the path, and {PROGRAM} is not set")
         self._program, self._source = found, dict(source)
