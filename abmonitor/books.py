@@ -70,8 +70,12 @@ class Books:
             self._recalling = None  # what was read may be large, and is not needed again
 
     async def reload(self, name: str) -> None:
-        """Read one book again."""
-        await self._read(name, await self.store.load(name))
+        """Read one book again; one that the store has lost meanwhile comes back."""
+        book = await self.store.load(name)
+        if book.version:
+            await self._read(name, book)
+        else:
+            await self._find(name, self.known.get(name, Book()))
 
     async def _read(self, name: str, book: Book) -> None:
         self.unknown.pop(name, None)

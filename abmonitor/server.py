@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from aiohttp import web
+from prometheus_client.registry import Collector
 
 from abmonitor.api import SERVED, Api, Served
 from abmonitor.api_guard import install
@@ -20,18 +21,20 @@ def application(
     *,
     api: Api | None = None,
     more: Iterable[web.AbstractRouteDef] = (),
+    collectors: Iterable[Collector] = (),
 ) -> web.Application:
     """The application; `ready` says why the monitor is not ready, None when it is.
 
     `api`: what people may act on, and who; without it everybody may read, and nobody act. `more`:
     further routes, such as the gates of canary controllers; below `/gates/` and `/flags/` nobody needs a
-    token.
+    token. `collectors`: further metrics.
     """
     api = api or Api(
         clock=lambda: view().as_of or 0
     )  # where nobody acts, time may be the data's own
     exposed = registry(view)
-    exposed.register(api.guard)
+    for collector in (api.guard, *collectors):
+        exposed.register(collector)
     app = base_application(exposed, ready)
     app[SERVED] = Served(view, ready, api)
     install(app, api.guard)

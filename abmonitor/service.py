@@ -19,6 +19,7 @@ from abmonitor.journal import PATIENCE_S
 from abmonitor.notify import Channel, Notifications
 from abmonitor.secret import SecretError
 from abmonitor.server import application
+from abmonitor.service_telemetry import ServiceTelemetry
 from abmonitor.settings import Settings
 from abmonitor.telling import Telling
 from abmonitor.watch import Watch
@@ -127,7 +128,12 @@ class Service:
             watch.problem,
             api=Api(watch.monitor, watch.store, guard),
             more=routes(published),
+            collectors=(self._telemetry(),),
         )
+
+    def _telemetry(self) -> ServiceTelemetry:
+        monitor = self.watch.monitor
+        return ServiceTelemetry(lambda: monitor.view, self.telling.notifications, self.following)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until `stop`, then tell what is still to be told."""

@@ -1,20 +1,24 @@
 """What a monitor consists of: looked up before it starts, with everything that is missing told at once."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 from support.site import declared, settings
 
 from abmonitor.breach import OnBreach
 from abmonitor.connections import KafkaSettings
 from abmonitor.notify_settings import NotifierSettings, NotifySettings
 from abmonitor.secret import Secret, SecretError
-from abmonitor.service import outside
+from abmonitor.service import Service, outside
 from abmonitor.settings import Settings
 from alerts.actuators.flagd import Flagd, FlagdOptions
 from alerts.actuators.log import Log
 from alerts.actuators.webhook import Webhook
+from stream.store import Store
 
 
 # --- actuators ------------------------------------------------------------------------------------
@@ -94,3 +98,29 @@ async def test_a_flag_file_says_what_it_keeps_off(tmp_path: Path) -> None:
     assert await found.switched_off("offers") == {}
     assert await found.switched_off("others") == {}
     await found.close()
+
+
+async def until(client: TestClient[web.Request, web.Application], path: str, what: str) -> None:
+    while what not in await (await client.get(path)).text():  # noqa: ASYNC110 # it is another's loop
+        await asyncio.sleep(0.02)
+
+
+async def test_a_service_judges_and_serves_and_tells_of_itself(store: Store) -> None:
+    kafka = KafkaSettings(control=None)
+    given = settings(declared(), kafka=kafka)
+    service, stop = Service(given, store, outside(given, {})), asyncio.Event()
+    running = asyncio.create_task(service.run(stop))
+    async with TestClient(TestServer(service.application())) as client:
+        async with asyncio.timeout(30):
+            await until(client, "/readyz", '"ready"')
+            await until(client, "/metrics", 'leader{experiment="offers"} 1.0')
+        text = await (await client.get("/metrics")).text()
+        assert 'abmonitor_state_unknown{experiment="offers"} 0.0' in text
+        assert "abmonitor_control_log_behind 0.0" in text
+        flags = await (await client.get("/flags/flagd.json")).json()
+        assert flags["flags"]["offers"]["defaultVariant"] == "old"
+        refused = await client.post("/api/v1/experiments/offers/pause", json={"reason": "x"})
+        assert refused.status == 403
+    stop.set()
+    await running
+    assert await store.client.exists("{shop:experiment:offers}:lease:1") == 0, "it was given up"
