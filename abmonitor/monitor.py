@@ -11,10 +11,10 @@ import redis.asyncio
 from abmonitor.acting import Acting
 from abmonitor.books import Books
 from abmonitor.hinting import Hinting, Subject
-from abmonitor.settings import ExperimentSettings, Settings
-from abmonitor.view import ExperimentView, View
+from abmonitor.settings import Settings
+from abmonitor.view import View
+from abmonitor.viewing import Comparing, views_of
 from alerts.book import Decision
-from alerts.cohorts import pairs
 from alerts.courier import Courier
 from alerts.deliberate import Deliberation, Outcome
 from alerts.edges import Edge
@@ -22,13 +22,14 @@ from alerts.machine import Command, Elapsed, Look, needs_clock
 from alerts.outbox import Dispatcher
 from alerts.standing import Standing
 from alerts.store import AlertStore, StaleBookError
-from metrics.compare import compare
 from metrics.duration import Duration
 from metrics.reader import Reader
 from metrics.snapshot import Fleet, Snapshot
 
 
 MAX_CONFLICTS = 5
+COMPARING_S = 0.05
+"""What a tick spends on comparisons for display, where time is not the data's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ class Monitor:
         )
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """One at a time changes an experiment: a tick, or a person's command."""
+        budget = None if stale_after is None else COMPARING_S
+        self._comparing = Comparing(settings.experiments, budget)
         self.view = View()
 
     async def tick(self) -> View:
@@ -105,6 +108,7 @@ class Monitor:
         for name in self._experiments:
             try:
                 async with self._turns[name]:
+                    await self._books.note(name)  # what a person said elsewhere, before it is acted on
                     await self._judge(name, fleet.snapshots[name])
                     await self._books.note(name)
             except Exception as error:  # noqa: BLE001  # it is raised below
@@ -178,37 +182,14 @@ class Monitor:
 
     def _seen(self, fleet: Fleet) -> View:
         """The view of everything as it is now."""
-        books, log = self._books, self._books.journal
+        books, log, known = self._books, self._books.journal, self._experiments
         return View(
-            {
-                name: self._view(experiment, fleet.snapshots[name])
-                for name, experiment in self._experiments.items()
-            },
+            views_of(known, fleet, books, self._hinting, self._comparing),
             fleet,
             self._clock(),
             dict(books.unknown),
-            frozenset(name for name in self._experiments if books.leads(name)),
+            frozenset(name for name in known if books.leads(name)),
             log.problem if log else None,
-        )
-
-    def _view(self, experiment: ExperimentSettings, snapshot: Snapshot) -> ExperimentView:
-        book = self._books.held(experiment.name, experiment.treatments)
-        harmed = frozenset(
-            treatment
-            for treatment, standing in book.standings.items()
-            if standing.ordered_at is not None or standing.latched
-        )
-        paired = {
-            treatment: pairs(book, treatment, experiment, snapshot)
-            for treatment in experiment.treatments
-        }
-        return ExperimentView(
-            experiment,
-            snapshot,
-            book,
-            compare(experiment, paired, harmed, experiment.testing.planned),
-            tuple(self._books.decisions[experiment.name]),
-            self._hinting.found(experiment.name),
         )
 
     async def _judge(self, name: str, snapshot: Snapshot) -> None:

@@ -198,6 +198,16 @@ async def test_a_decision_is_in_the_control_log_before_anybody_acts_on_it(store:
     assert broken(await kept(store).decisions("offers")) is None
 
 
+async def test_a_persons_word_is_in_the_control_log_too_before_it_is_acted_on(store: Store) -> None:
+    site = Watchful(steady(END))
+    site.log, site.knew = FakeLog(), []
+    made = remembering(store, site, site.log)
+    await pass_time(made, site, BAD)
+    await command(store, site, "rollback")
+    await made.tick()
+    assert site.knew == [True]
+
+
 @pytest.mark.parametrize("slow", [0.0, 30.0])
 async def test_a_control_log_that_is_away_stops_no_rollback_and_is_told(
     store: Store, monkeypatch: pytest.MonkeyPatch, slow: float
