@@ -121,6 +121,8 @@ async def test_a_service_judges_and_serves_and_tells_of_itself(store: Store) -> 
         assert flags["flags"]["offers"]["defaultVariant"] == "old"
         refused = await client.post("/api/v1/experiments/offers/pause", json={"reason": "x"})
         assert refused.status == 403
+    lease = "{shop:experiment:offers}:lease:*"
+    assert len([key async for key in store.client.scan_iter(lease)]) == 1
     stop.set()
     await running
-    assert await store.client.exists("{shop:experiment:offers}:lease:1") == 0, "it was given up"
+    assert [key async for key in store.client.scan_iter(lease)] == [], "it was given up"
