@@ -3,9 +3,12 @@
 The lease of an experiment is a key with a time to live whose *name* holds the fencing token, beside a key
 `fence` with the newest token. So a lease is renewed by one command that cannot touch anybody else's; and
 whoever writes states its token, under WATCH of `fence`: one that was frozen and lost its lease writes nothing.
+In a store that has lost `fence` the tokens begin anew at a random number: counted from 1 again, the lease of a
+monitor from before the loss would have the name of another one's, and be renewed by both.
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -20,6 +23,10 @@ TTL_MS = 3_000
 
 MARGIN_S = 0.5
 """Before its lease runs out by so much, a monitor no longer takes it for its own: clocks drift, calls take time."""
+
+
+def _random_token() -> int:
+    return secrets.randbelow(1 << 48) + 1
 
 
 @dataclass(slots=True)
@@ -40,6 +47,8 @@ class Leases:
     clock: Callable[[], float]
     """Monotonic seconds."""
     ttl_ms: int = TTL_MS
+    first: Callable[[], int] = _random_token
+    """The token to begin with where the store knows of none."""
     _held: dict[str, _Lease] = field(default_factory=dict)
 
     def token(self, experiment: str) -> int | None:
@@ -92,14 +101,15 @@ class Leases:
             await pipe.watch(key)
             if int(await pipe.get(key) or 0) != fence:
                 return
+            token = fence + 1 if fence else self.first()
             pipe.multi()  # type: ignore[no-untyped-call]  # as redis-py has it
-            pipe.set(key, fence + 1)
-            pipe.set(self._key(name, fence + 1), self.holder, px=self.ttl_ms)
+            pipe.set(key, token)
+            pipe.set(self._key(name, token), self.holder, px=self.ttl_ms)
             try:
                 await pipe.execute()
             except WatchError:  # somebody else was faster
                 return
-        self._held[name] = _Lease(fence + 1, asked + self.ttl_ms / 1000)
+        self._held[name] = _Lease(token, asked + self.ttl_ms / 1000)
 
     async def holders(self, experiments: Iterable[str]) -> dict[str, str]:
         """Who holds the lease of each experiment, of those that somebody holds."""

@@ -8,6 +8,7 @@ from support.decisions import decision
 
 from alerts.book import Decision
 from alerts.chain import broken, is_whole, seal
+from alerts.judge import Judgement, Phase
 
 
 def chain(length: int) -> list[Decision]:
@@ -29,6 +30,17 @@ def test_a_part_of_a_chain_is_whole_too() -> None:
 def test_a_decision_that_was_written_and_read_is_whole() -> None:
     read = msgspec.json.decode(msgspec.json.encode(chain(2)), type=list[Decision])
     assert broken(read) is None
+
+
+def test_a_whole_number_where_a_fraction_may_stand_reads_as_the_same() -> None:
+    judgement = Judgement(
+        guardrail="rap", metric="rap", phase=Phase.PASS, at=1, reason="", n_effective=0
+    )
+    made = seal(msgspec.structs.replace(decision(1), judgements={"rap": judgement}), "")
+    read = msgspec.json.decode(msgspec.json.encode(made), type=Decision)
+    assert isinstance(read.judgements["rap"].n_effective, float)
+    assert is_whole(made)
+    assert is_whole(read)
 
 
 CHANGES = {

@@ -26,7 +26,7 @@ class Time:
 
 
 def leases(store: Store, holder: str, clock: Time, ttl_ms: int = 60_000) -> Leases:
-    return Leases(store.client, "shop", holder, clock, ttl_ms)
+    return Leases(store.client, "shop", holder, clock, ttl_ms, first=lambda: 1)
 
 
 def tokens(made: Leases, names: Sequence[str] = NAMES) -> list[int | None]:
@@ -107,6 +107,16 @@ async def test_a_flushed_store_gives_leases_anew(store: Store) -> None:
     await store.client.flushdb()
     await ann.renew(NAMES)
     assert tokens(ann) == [1, 1]
+
+
+async def test_a_flushed_store_leaves_nobody_with_the_lease_of_another(store: Store) -> None:
+    ann, bob = (Leases(store.client, "shop", name, Time(), 60_000) for name in ("ann", "bob"))
+    await ann.renew(NAMES)
+    await store.client.flushdb()
+    await bob.renew(NAMES)
+    await ann.renew(NAMES)
+    assert tokens(ann) == [None, None]
+    assert await ann.holders(NAMES) == dict.fromkeys(NAMES, "bob")
 
 
 async def test_who_has_lost_the_lease_writes_nothing(store: Store) -> None:
