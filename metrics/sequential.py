@@ -89,6 +89,7 @@ def best_ratio(alpha: float) -> float:
     return math.exp(float(found.x))
 
 
+@lru_cache(maxsize=4096)  # of what was declared, asked for at every look
 def scale_for(effect: float, alpha: float) -> float:
     """Tau for an effect (beyond the margin) worth finding, in its unit; rounded up to two digits.
 
