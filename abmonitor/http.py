@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 import msgspec
 from aiohttp import web
@@ -19,19 +21,28 @@ class _Health:
     ready: Ready
 
 
+@runtime_checkable
+class Exposed(Protocol):
+    """Writes its own metrics document."""
+
+    def document(self, accept: str) -> tuple[bytes, str]:
+        """What a client with this `Accept` header gets, and its content type."""
+
+
 HEALTH = web.AppKey("health", _Health)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def base_application(exposed: Collector, ready: Ready) -> web.Application:
+def base_application(exposed: Collector | Exposed, ready: Ready) -> web.Application:
     """An application with `/metrics`, `/healthz` and `/readyz`."""
+    document = exposed.document if isinstance(exposed, Exposed) else partial(_document, exposed)
     app = web.Application(middlewares=[_errors_as_json])
     app[HEALTH] = _Health(ready)
 
     async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = _encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(exposed), headers={"Content-Type": content_type})
+        body, content_type = document(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/healthz", _healthz)
@@ -55,7 +66,12 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[i
         await runner.cleanup()
 
 
-def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+def _document(exposed: Collector, accept: str) -> tuple[bytes, str]:
+    encode, content_type = encoder(accept)
+    return encode(exposed), content_type
+
+
+def encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
     """How to write metrics for a client, and the content type of that."""
     try:
         return choose_encoder(accept)

@@ -1,4 +1,4 @@
-"""Exposition: one registry of its own, filled from the monitor's latest view at every scrape."""
+"""Telemetry: the families of the monitor's latest view, in a registry of its own."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 
 import alerts.families
 import metrics.families
-from abmonitor.view import View
+from abmonitor.view import ExperimentView, View
 
 
 class ViewCollector(Collector):
@@ -19,27 +19,12 @@ class ViewCollector(Collector):
 
     def describe(self) -> Iterable[Metric]:
         """All families without series: registering must not need a store."""
-        return [*metrics.families.describe(), *alerts.families.describe(), *_own(View())]
+        return [*describe_experiments(), *own(View())]
 
     def collect(self) -> Iterable[Metric]:
         """All families as of the latest tick."""
         view = self._view()
-        found = view.experiments.values()
-        shown = [
-            metrics.families.Shown(one.experiment, one.snapshot, one.comparisons, one.drift)
-            for one in found
-        ]
-        judged = [
-            alerts.families.Judged(
-                one.experiment.name, one.experiment.control, one.experiment.treatments, one.book
-            )
-            for one in found
-        ]
-        return [
-            *metrics.families.families(shown),
-            *alerts.families.families(judged),
-            *_own(view),
-        ]
+        return [*of_experiments(view.experiments.values()), *own(view)]
 
 
 def registry(view: Callable[[], View]) -> CollectorRegistry:
@@ -49,7 +34,28 @@ def registry(view: Callable[[], View]) -> CollectorRegistry:
     return made
 
 
-def _own(view: View) -> list[Metric]:
+def describe_experiments() -> list[Metric]:
+    """The families of experiments, empty."""
+    return [*metrics.families.describe(), *alerts.families.describe()]
+
+
+def of_experiments(experiments: Iterable[ExperimentView]) -> list[Metric]:
+    """The same families, in the same order, with the series of `experiments`."""
+    found = list(experiments)
+    shown = [
+        metrics.families.Shown(one.experiment, one.snapshot, one.comparisons, one.drift)
+        for one in found
+    ]
+    judged = [
+        alerts.families.Judged(
+            one.experiment.name, one.experiment.control, one.experiment.treatments, one.book
+        )
+        for one in found
+    ]
+    return [*metrics.families.families(shown), *alerts.families.families(judged)]
+
+
+def own(view: View) -> list[Metric]:
     """The monitor's own health."""
     events = CounterMetricFamily(
         "abmonitor_events", "Events by what became of them.", labels=["result", "reason"]

@@ -6,7 +6,7 @@ changing one never needs a replay. Everything is a whole number and cannot overf
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 import numpy as np
@@ -194,32 +194,65 @@ class Ledger:
     @classmethod
     def unpack(cls, packed: bytes) -> "Ledger":
         """Read what `pack` wrote, or version 1 did; raises LedgerFormatError on anything else."""
-        version = packed[0] if packed else 0
-        if version not in _SCALARS:
-            known, found = " or ".join(map(str, _SCALARS)), version if packed else "nothing"
-            raise LedgerFormatError(f"a ledger of version {known} was expected, found {found}")
+        version = version_of(packed)
         layout = _SCALARS[version]
         try:
-            _, bins, *words = layout.unpack_from(packed)
-            scores = np.frombuffer(packed, dtype="<i8", count=bins, offset=layout.size)
-            at, size = layout.size + 8 * bins, 0
-            if version > 1:
-                (size,) = _SIZE.unpack_from(packed, at)
-                at += _SIZE.size
-            buckets = unpack_buckets(packed[at : at + size])
-            latency = Histogram.unpack(packed, at + size)
+            _, _, *words = layout.unpack_from(packed)
+            rest = _rest(packed)
         except (ValueError, struct.error) as error:
             raise LedgerFormatError(f"a ledger of {len(packed)} bytes was cut: {error}") from error
         scalars = [low | high << 64 for low, high in zip(words[::2], words[1::2], strict=True)]
         if version == 1:
             # Without units every error is one by itself.
             scalars += [scalars[1]] + [0] * (_SCALAR_COUNT - _FAILING - 1)
-        return cls._of(tuple(scalars), latency, scores.astype(np.int64), buckets)
+        return cls._of(tuple(scalars), *rest)
 
     def __eq__(self, other: object) -> bool:
         return self.pack() == other.pack() if isinstance(other, Ledger) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # holds arrays
+
+
+class Deferred(Ledger):
+    """A ledger that is made when something of it is asked for first: most panes are never looked at.
+
+    Its slots are empty until then; Python asks `__getattr__` only for what is not there.
+    """
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[[], Ledger]) -> None:
+        self._make = make
+
+    def __getattr__(self, name: str) -> object:
+        """Fill all slots (twice, and alike, where two threads ask at once)."""
+        if name not in Ledger.__slots__:
+            raise AttributeError(name)
+        made = self._make()
+        for slot in Ledger.__slots__:
+            setattr(self, slot, getattr(made, slot))
+        return getattr(made, name)
+
+
+def version_of(packed: bytes) -> int:
+    """The version of a packed ledger; raises LedgerFormatError where it cannot be read."""
+    if not packed or packed[0] not in _SCALARS:
+        known, found = " or ".join(map(str, _SCALARS)), packed[0] if packed else "nothing"
+        raise LedgerFormatError(f"a ledger of version {known} was expected, found {found}")
+    return packed[0]
+
+
+def _rest(packed: bytes) -> tuple[Histogram, Ints, Ints]:
+    """Latency, scores and buckets of a packed ledger; raises ValueError or struct.error where it was cut."""
+    version, bins = packed[:2]
+    at, size = _SCALARS[version].size, 0
+    scores = np.frombuffer(packed, "<i8", bins, at).astype(np.int64) if bins else _NO_SCORES
+    at += 8 * bins
+    if version > 1:
+        (size,) = _SIZE.unpack_from(packed, at)
+        at += _SIZE.size
+    buckets = unpack_buckets(packed[at : at + size])
+    return Histogram.unpack(packed, at + size), scores, buckets
 
 
 def total(ledgers: Iterable[Ledger]) -> Ledger:
@@ -228,7 +261,44 @@ def total(ledgers: Iterable[Ledger]) -> Ledger:
     if len(parts) < 2:
         return parts[0] if parts else Ledger()
     scalars = tuple(map(sum, zip(*(part._scalars for part in parts), strict=True)))  # noqa: SLF001
-    scored = [part.scores for part in parts if part.scores.size]
-    scores = np.stack(scored).sum(axis=0, dtype=np.int64) if scored else _NO_SCORES
-    latency, buckets = summed(p.latency for p in parts), sum_of([p.buckets for p in parts])
-    return Ledger._of(scalars, latency, scores, buckets)  # noqa: SLF001
+    return _with_scalars(scalars, [(part.latency, part.scores, part.buckets) for part in parts])
+
+
+def _with_scalars(
+    scalars: tuple[int, ...], parts: Sequence[tuple[Histogram, Ints, Ints]]
+) -> Ledger:
+    latencies, scored, buckets = zip(*parts, strict=True)
+    some = [scores for scores in scored if scores.size]
+    scores = np.stack(some).sum(axis=0, dtype=np.int64) if some else _NO_SCORES
+    return Ledger._of(scalars, summed(latencies), scores, sum_of(list(buckets)))  # noqa: SLF001
+
+
+_SUMMABLE = 1 << 47
+"""Numbers below this can be added up 65,536 times in 64 bits."""
+
+
+def unpacked_total(packed: Sequence[bytes]) -> Ledger:
+    """All packed ledgers together, at most 65,536: `total` of each one unpacked, and several times as fast.
+
+    Raises LedgerFormatError as `Ledger.unpack` does.
+    """
+    scalars = _summed_scalars(packed) if len(packed) > 1 else None
+    if scalars is None:
+        return total(map(Ledger.unpack, packed))
+    try:
+        return _with_scalars(scalars, [_rest(part) for part in packed])
+    except (ValueError, struct.error):
+        return total(map(Ledger.unpack, packed))  # says which one was cut
+
+
+def _summed_scalars(packed: Sequence[bytes]) -> tuple[int, ...] | None:
+    """The sums of all scalars; None where not all are of this version, and small."""
+    size = _SCALARS[VERSION].size
+    if any(len(part) < size or part[0] != VERSION for part in packed):
+        return None
+    heads = b"".join([part[2:size] for part in packed])
+    words = np.frombuffer(heads, "<i8").reshape(len(packed), _SCALAR_COUNT, 2)
+    low, high = words[..., 0], words[..., 1]
+    if (high != low >> 63).any() or low.max() >= _SUMMABLE or low.min() <= -_SUMMABLE:
+        return None
+    return tuple(low.sum(axis=0).tolist())

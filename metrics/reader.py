@@ -4,9 +4,10 @@ Each read fetches only what was touched since the one before: the indexes list e
 of the commit that last wrote it. Ledgers of the shards are added up here.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import redis.asyncio
@@ -23,8 +24,12 @@ from metrics.layout import (
     newest_versions,
     shards_key,
 )
-from metrics.ledger import Ledger, total
+from metrics.ledger import Deferred, Ledger, total, unpacked_total, version_of
 from metrics.snapshot import Fleet, Snapshot, VariantFacts
+
+
+FETCHED_AT_ONCE = 4_096
+"""Ledgers of one MGET: the first read of a shard may find hundreds of thousands."""
 
 
 @dataclass(slots=True)
@@ -32,7 +37,8 @@ class _Shard:
     """What was read of one shard."""
 
     meta: Meta = field(default_factory=Meta)
-    ledgers: dict[PaneName, Ledger] = field(default_factory=dict)
+    ledgers: dict[bytes, bytes] = field(default_factory=dict)
+    """Packed, by name as the indexes have it: most are never looked at."""
     pending: int = 0
 
 
@@ -44,6 +50,9 @@ class _Variant:
         """By kind and landmark."""
         self._shared: set[tuple[Kind, int]] = set()
         self._settled, self._settled_to = Ledger(), 0
+        self._open: dict[int, Ledger] = {}
+        """Cohorts that are not settled, by start."""
+        self._mature: Ledger | None = None
 
     def put(self, name: PaneName, ledger: Ledger | None) -> None:
         """Replace one ledger, or drop it."""
@@ -52,15 +61,18 @@ class _Variant:
             panes.pop(name.start, None)
         else:
             panes[name.start] = ledger
-        if name.kind is Kind.MATURE and name.start < self._settled_to:
-            self._settled, self._settled_to = Ledger(), 0  # rebuilt from the log: add up again
+        if name.kind is Kind.MATURE:
+            self._put_cohort(name.start, ledger)
 
-    def drop_before(self, watermark: int) -> None:
-        """Forget the panes that the workers have deleted."""
-        for kind, retention in RETENTION.items():
-            old = [start for start in self._of(kind) if start < watermark - retention]
-            for start in old:
-                del self._own(kind)[start]
+    def _put_cohort(self, start: int, ledger: Ledger | None) -> None:
+        self._mature = None
+        if start < self._settled_to:  # rebuilt from the log: add up again
+            self._settled, self._settled_to = Ledger(), 0
+            self._open = dict(self._of(Kind.MATURE))
+        elif ledger is None:
+            self._open.pop(start, None)
+        else:
+            self._open[start] = ledger
 
     def _of(self, kind: Kind, landmark: int = 0) -> dict[int, Ledger]:
         return self._panes.setdefault((kind, landmark), {})
@@ -75,25 +87,30 @@ class _Variant:
     def facts(
         self, matured: int, cohort: int, landmarks: Iterable[int], versions: Mapping[str, int]
     ) -> VariantFacts:
-        """An immutable view; cohorts that are complete are added up only once."""
-        cohorts = self._of(Kind.MATURE)
-        settled_to = matured - cohort
-        fresh = [start for start in cohorts if self._settled_to <= start < settled_to]
-        if settled_to > self._settled_to:
-            self._settled = total([self._settled, *(cohorts[start] for start in fresh)])
-            self._settled_to = settled_to
-        rest = (ledger for start, ledger in cohorts.items() if start >= self._settled_to)
+        """An immutable view."""
         facts = VariantFacts(
             self._of(Kind.TOTAL).get(0, Ledger()),
             self._of(Kind.FINE),
             self._of(Kind.COARSE),
-            cohorts,
-            total([self._settled, *rest]),
+            self._of(Kind.MATURE),
+            self._matured(matured - cohort),
             {landmark: self._of(Kind.LANDMARK, landmark) for landmark in landmarks},
             versions,
         )
         self._shared = set(self._panes)
         return facts
+
+    def _matured(self, settled_to: int) -> Ledger:
+        """All cohorts together; those that are complete are added up only once."""
+        if settled_to > self._settled_to:
+            complete = [start for start in self._open if start < settled_to]
+            if complete:
+                self._settled = total([self._settled, *map(self._open.pop, complete)])
+                self._mature = None
+            self._settled_to = settled_to
+        if self._mature is None:
+            self._mature = Deferred(partial(total, [self._settled, *self._open.values()]))
+        return self._mature
 
 
 class Reader:
@@ -102,9 +119,12 @@ class Reader:
     def __init__(self, client: "redis.asyncio.Redis", deployment: str) -> None:
         self._client, self._deployment = client, deployment
         self._shards: dict[int, _Shard] = {}
-        self._variants: dict[tuple[str, str], _Variant] = {}
-        self._changed: set[PaneName] = set()
+        self._variants: defaultdict[tuple[str, str], _Variant] = defaultdict(_Variant)
+        self._changed: set[bytes] = set()
         """Ledgers that were read and are not added up yet."""
+        self._names: dict[bytes, PaneName] = {}
+        self._starts: defaultdict[tuple[Kind, int], set[bytes]] = defaultdict(set)
+        """Ledgers that will expire, by kind and start."""
 
     async def read(self, experiments: Iterable[Experiment]) -> Fleet:
         """The state of the store now. Raises redis.exceptions.RedisError when it cannot be read."""
@@ -114,13 +134,17 @@ class Reader:
             await self._read_shard(number)
         self._add_up()
         shards = [shard for shard in self._shards.values() if shard.meta.seq]
+        metas = [shard.meta for shard in shards]
+        watermark = _least(meta.watermark for meta in metas)
+        if watermark is not None:
+            self._drop_before(watermark)
         tallies: Counter[str] = Counter()
-        for shard in shards:
-            tallies.update(shard.meta.tallies)
+        for meta in metas:
+            tallies.update(meta.tallies)
         return Fleet(
-            {experiment.name: self._snapshot(experiment, shards) for experiment in experiments},
+            {each.name: self._snapshot(each, metas, watermark) for each in experiments},
             tallies,
-            sum(shard.meta.waiting for shard in shards),
+            sum(meta.waiting for meta in metas),
             sum(shard.pending for shard in shards),
             len(shards),
         )
@@ -143,37 +167,57 @@ class Reader:
             if fresh.seq:
                 await self._read_shard(number)
             return
-        names = [PaneName.parse(name.decode()) for group in touched for name in group]
-        if names:
-            values: list[Any] = await self._client.mget([keys.ledger(str(name)) for name in names])
-            for name, packed in zip(names, values, strict=True):
-                if packed is not None:
-                    shard.ledgers[name] = Ledger.unpack(packed)
-        self._changed |= set(names)
+        names: list[bytes] = [name for group in touched for name in group]
+        for first in range(0, len(names), FETCHED_AT_ONCE):
+            await self._fetch(keys, shard, names[first : first + FETCHED_AT_ONCE])
+        self._changed.update(names)
         shard.meta, shard.pending = fresh, pending  # last: what failed before is read again
 
+    async def _fetch(self, keys: Keys, shard: _Shard, names: Sequence[bytes]) -> None:
+        prefix = keys.ledger("").encode()
+        values: list[Any] = await self._client.mget([prefix + name for name in names])
+        for name, packed in zip(names, values, strict=True):
+            if packed is not None:
+                version_of(packed)  # what nobody can read must not wait until it is looked at
+                shard.ledgers[name] = packed
+
     def _add_up(self) -> None:
-        for name in self._changed:
-            variant = self._variants.setdefault((name.experiment, name.variant), _Variant())
-            parts = [s.ledgers[name] for s in self._shards.values() if name in s.ledgers]
-            variant.put(name, total(parts) if parts else None)
+        held = [shard.ledgers for shard in self._shards.values()]
+        for written in self._changed:
+            name = self._named(written)
+            parts = [ledgers[written] for ledgers in held if written in ledgers]
+            summed = Deferred(partial(unpacked_total, parts)) if parts else None
+            self._variants[name.experiment, name.variant].put(name, summed)
         self._changed.clear()
 
-    def _snapshot(self, experiment: Experiment, shards: list[_Shard]) -> Snapshot:
-        metas = [shard.meta for shard in shards]
-        watermark = _least(meta.watermark for meta in metas)
+    def _named(self, written: bytes) -> PaneName:
+        """The name, remembered as long as the ledger is kept."""
+        name = self._names.get(written)
+        if name is None:
+            name = self._names[written] = PaneName.parse(written.decode())
+            if name.kind in RETENTION:
+                self._starts[name.kind, name.start].add(written)
+        return name
+
+    def _drop_before(self, watermark: int) -> None:
+        """Forget the panes that the workers have deleted."""
+        old = [each for each in self._starts if each[1] < watermark - RETENTION[each[0]]]
+        for written in (name for each in old for name in self._starts.pop(each)):
+            name = self._names.pop(written)
+            self._variants[name.experiment, name.variant].put(name, None)
+            for shard in self._shards.values():
+                shard.ledgers.pop(written, None)
+
+    def _snapshot(
+        self, experiment: Experiment, metas: Sequence[Meta], watermark: int | None
+    ) -> Snapshot:
         matured = _least(meta.matured.get(experiment.name) for meta in metas)
         cohort = int(experiment.labels.cohort)
         landmarks = [int(landmark) for landmark in experiment.labels.landmarks]
-        if watermark is not None:
-            for shard in shards:
-                _drop_expired(shard, watermark)
         facts = {}
         for name in experiment.variants:
-            variant = self._variants.setdefault((experiment.name, name), _Variant())
-            if watermark is not None:
-                variant.drop_before(watermark)
             versions = _versions(metas, experiment.name, name)
+            variant = self._variants[experiment.name, name]
             facts[name] = variant.facts(matured or 0, cohort, landmarks, versions)
         known = {at: _least(_marked(meta, experiment, at) for meta in metas) for at in landmarks}
         return Snapshot(
@@ -186,16 +230,6 @@ class Reader:
             _greatest(meta.complete_since for meta in metas),
             {landmark: at for landmark, at in known.items() if at is not None},
         )
-
-
-def _drop_expired(shard: _Shard, watermark: int) -> None:
-    old = [
-        name
-        for name in shard.ledgers
-        if name.kind in RETENTION and name.start < watermark - RETENTION[name.kind]
-    ]
-    for name in old:
-        del shard.ledgers[name]
 
 
 def _marked(meta: Meta, experiment: Experiment, landmark: int) -> int | None:

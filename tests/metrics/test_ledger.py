@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from metrics.confusion import Cell, Cells
 from metrics.latency import Histogram, bucket_of
-from metrics.ledger import SCORE_BINS, VERSION, Ledger, LedgerFormatError, total
+from metrics.ledger import (
+    SCORE_BINS,
+    VERSION,
+    Deferred,
+    Ledger,
+    LedgerFormatError,
+    total,
+    unpacked_total,
+)
 from metrics.moments import LATENCY_CAP, Moments
 from metrics.units import (
     COLUMNS,
@@ -261,3 +269,56 @@ def test_the_version_is_the_first_byte() -> None:
 def test_a_ledger_equals_only_a_ledger() -> None:
     assert Ledger(1) != Ledger(2)
     assert Ledger() != 0
+
+
+small = st.integers(0, 10**12)
+common = st.builds(
+    Ledger,
+    predictions=small,
+    cells=st.builds(Cells, tp=st.builds(Cell, small, small)),
+    latency=histograms,
+    scores=scores,
+    money=st.integers(-(10**12), 10**12),
+    buckets=st.just(NO_BUCKETS) | some_buckets,
+)
+edges = st.builds(Ledger, money=st.integers(-2, 2).flatmap(lambda n: st.just((1 << 47) * n + n)))
+packed = st.one_of(
+    common.map(Ledger.pack),
+    ledgers.map(Ledger.pack),
+    edges.map(Ledger.pack),
+    ledgers.map(of_version_1),
+)
+
+
+@given(st.lists(packed, max_size=5))
+def test_packed_ledgers_add_up_as_unpacked_ones_do(parts: list[bytes]) -> None:
+    assert everything(unpacked_total(parts)) == everything(total(map(Ledger.unpack, parts)))
+
+
+@pytest.mark.parametrize("size", [0, 1, 500, 1_000_000])
+def test_one_packed_ledger_that_was_cut_is_refused_among_others(size: int) -> None:
+    whole = Ledger(5, latency=Histogram(3, np.ones(4, dtype=np.int64))).pack()
+    with pytest.raises(LedgerFormatError, match=r"cut|nothing"):
+        unpacked_total([whole, whole[: min(size, len(whole) - 1)]])
+
+
+@given(ledgers)
+def test_a_deferred_ledger_is_the_one_it_is_made_of(ledger: Ledger) -> None:
+    deferred = Deferred(lambda: ledger)
+    assert everything(deferred) == everything(ledger)
+    assert deferred == ledger
+    assert total([Deferred(lambda: ledger), Deferred(Ledger)]) == ledger
+
+
+def test_a_deferred_ledger_is_made_once_and_not_before_it_is_asked_for() -> None:
+    made: list[Ledger] = []
+
+    def make() -> Ledger:
+        made.append(Ledger(7))
+        return made[-1]
+
+    deferred = Deferred(make)
+    assert not made
+    assert (deferred.predictions, deferred.latency, deferred.predictions) == (7, Histogram(), 7)
+    assert len(made) == 1
+    assert not hasattr(deferred, "unheard_of")

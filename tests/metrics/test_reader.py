@@ -318,6 +318,34 @@ async def test_panes_behind_the_watermark_are_forgotten(writer: Writer, reader: 
         assert not getattr(await facts(reader), kept)
 
 
+async def test_what_expired_is_forgotten_on_every_shard_and_counts_anew_when_it_is_written_again(
+    client: fakeredis.FakeAsyncRedis, reader: Reader
+) -> None:
+    names = [pane(Kind.FINE, BASE), pane(Kind.FINE, BASE + FINE_WIDTH), pane(Kind.TOTAL)]
+    for shard in (0, 1):
+        await Writer(client, shard).write(meta(1), {name: of(shard + 1) for name in names})
+    assert (await facts(reader)).fine == {BASE: of(3), BASE + FINE_WIDTH: of(3)}
+    late = BASE + RETENTION[Kind.FINE] + 1
+    for shard in (0, 1):
+        await Writer(client, shard).write(meta(2, late))
+    found = await facts(reader)
+    assert (found.fine, found.total) == ({BASE + FINE_WIDTH: of(3)}, of(3))
+    for shard in (0, 1):  # rebuilt from the log: the clock is back where it was
+        await Writer(client, shard).write(meta(3, BASE, lineage="two"), {names[0]: of(4)})
+    assert (await facts(reader)).fine[BASE] == of(8)
+
+
+async def test_more_ledgers_than_are_fetched_at_once_are_all_found(
+    writer: Writer, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metrics.reader.FETCHED_AT_ONCE", 3)
+    cohorts = {pane(Kind.MATURE, BASE + n * COHORT): of(n + 1) for n in range(10)}
+    await writer.write(meta(1), cohorts)
+    found = await facts(reader)
+    assert found.cohorts == {name.start: ledger for name, ledger in cohorts.items()}
+    assert found.mature == of(55)
+
+
 async def test_cohorts_are_kept_for_ever_and_added_up(writer: Writer, reader: Reader) -> None:
     cohorts = {pane(Kind.MATURE, BASE + n * COHORT): of(n + 1) for n in range(40)}
     for seq, (name, ledger) in enumerate(cohorts.items(), start=1):
