@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 
 from abmonitor.decisions_topic import kafka_actuator
 from abmonitor.secret import Secret, SecretError
+from alerts.actuators.argo import Argo, ArgoOptions
 from alerts.actuators.flagd import Flagd, FlagdOptions
 from alerts.actuators.kafka import KafkaOptions
 from alerts.actuators.log import Log
@@ -21,7 +22,7 @@ from stream.brokers import Brokers
 Problem = tuple[tuple[str, ...], str]
 """Where in `on_breach` something is wrong, and what."""
 
-Action = Literal["log", "webhook", "kafka", "flagd"]
+Action = Literal["log", "webhook", "kafka", "flagd", "argo"]
 
 
 class Text(str):
@@ -63,6 +64,7 @@ class OnBreach(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     timeout: Duration = Duration(5_000)
     kafka: KafkaOptions | None = None
     flagd: FlagdOptions | None = None
+    argo: ArgoOptions | None = None
 
 
 _WEBHOOK = ("url", "secret", "method", "headers", "body", "success", "verify", "timeout")
@@ -70,10 +72,12 @@ _OWNERS = {
     **dict.fromkeys(_WEBHOOK, "webhook"),
     "kafka": "kafka",
     "flagd": "flagd",
+    "argo": "argo",
 }
 _NEEDS = {
     "webhook": ("url", "{env: ROLLBACK_URL}"),
     "flagd": ("flagd", "{path: /etc/flagd/offers.json}"),
+    "argo": ("argo", "{rollout: offer-recommender, namespace: shop}"),
 }
 
 
@@ -90,7 +94,7 @@ def problems(breach: OnBreach) -> Iterator[Problem]:
                 (field,),
                 (f"action: {breach.action} has no use for {field}; did you mean action: {owner}?"),
             )
-    for name in ("kafka", "flagd"):
+    for name in ("kafka", "flagd", "argo"):
         options = getattr(breach, name)
         for field, text in options.problems() if options is not None else ():
             yield (name, field), text
@@ -133,5 +137,7 @@ def actuator_of(breach: OnBreach, environ: Mapping[str, str], brokers: Brokers |
             return kafka_actuator(brokers, breach.kafka or KafkaOptions())
         case "flagd" if breach.flagd is not None:
             return Flagd.at(breach.flagd)
+        case "argo" if breach.argo is not None:
+            return Argo(breach.argo)
         case _:
             return Log()

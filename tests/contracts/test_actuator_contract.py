@@ -15,7 +15,11 @@ import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from support.rollouts import ContractSite
+from support.servers.rollouts import RolloutServer
 
+from alerts.actuators.argo import Argo
+from alerts.actuators.argo_rollout import DECISION
 from alerts.actuators.flag_definition import Shown
 from alerts.actuators.flagd import Flagd, FlagdOptions
 from alerts.actuators.kafka import Kafka
@@ -162,7 +166,37 @@ class FlagdBench(Bench):
         self._folder.cleanup()
 
 
-@pytest.fixture(params=[WebhookBench, LogBench, KafkaBench, FlagdBench])
+class ArgoBench(Bench):
+    """A rollout that has sent half of the traffic to the treatment, before any order."""
+
+    async def open(self) -> None:
+        """Start the other side."""
+        self._folder = TemporaryDirectory()
+        self._server = RolloutServer()
+        await self._server.__aenter__()
+        site = ContractSite(Path(self._folder.name), "shop", self._server)
+        await site.create()
+        self.actuator = Argo(site.options(user="admin", trust_name=True))
+
+    def effects(self) -> set[Effect]:
+        """Which orders have aborted it, or would have; it serves one treatment, whatever its name."""
+        seen = [(made, False) for made in self._server.objects.values()]
+        seen += [(made, True) for made in self._server.rehearsed]
+        found = set()
+        for made, dry in seen:
+            noted = made["metadata"].get("annotations", {}).get(DECISION)
+            if noted is not None and (dry or made["status"].get("abort") is True):
+                found.add((noted, "ranker-v2", dry))
+        return found
+
+    async def close(self) -> None:
+        """Stop both."""
+        await super().close()
+        await self._server.__aexit__()
+        self._folder.cleanup()
+
+
+@pytest.fixture(params=[WebhookBench, LogBench, KafkaBench, FlagdBench, ArgoBench])
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     made: Bench = request.param()
     await made.open()
