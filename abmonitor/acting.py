@@ -8,7 +8,7 @@ from alerts.courier import Answer, Courier
 from alerts.deliberate import Deliberation, Outcome
 from alerts.machine import Accepted, Failed, Happening, ReadBack
 from alerts.order import Order, Receipt
-from alerts.outbox import Fate, fate
+from alerts.outbox import Fate, fate, is_open
 from alerts.standing import ACTING, Standing
 from metrics.snapshot import Snapshot
 
@@ -29,13 +29,18 @@ class Acting:
         self._clock, self._observes_traffic = clock, observes_traffic
         self._empty: set[str] = set()
         """Experiments whose outbox is known to be empty."""
+        self._versions: dict[str, int] = {}
+        """Of the books, when their outboxes were last asked for."""
 
     async def dispatch(self, name: str, snapshot: Snapshot) -> None:
         """Carry out what is in the outbox of an experiment, and write down what became of it.
 
         Raises StaleBookError where somebody else has changed the book; nothing is lost then.
         """
-        if not self._books.leads(name) or not self._may_hold(name):
+        if not self._books.leads(name):
+            self._empty.discard(name)  # whoever leads meanwhile may order something
+            return
+        if not self._may_hold(name):
             return
         orders = await self._books.store.outbox(name)
         fates = {order.id: self._fate(order, self._books.known[name]) for order in orders}
@@ -51,8 +56,11 @@ class Acting:
 
     def _may_hold(self, name: str) -> bool:
         """Whether the outbox may hold orders."""
-        if any(each.state in ACTING for each in self._books.known[name].standings.values()):
+        book = self._books.known[name]
+        older = book.version < self._versions.get(name, 0)  # the store was set back
+        if older or any(map(is_open, book.standings.values())):
             self._empty.discard(name)
+        self._versions[name] = book.version
         return name not in self._empty
 
     async def _settle(self, order: Order, answer: Answer | None, snapshot: Snapshot) -> bool:

@@ -19,6 +19,7 @@ from abmonitor.api_limits import Limits, network
 from abmonitor.api_settings import ApiSettings
 from abmonitor.api_types import Problem
 from abmonitor.auth import Caller, Tokens
+from abmonitor.books import UnknownStateError
 from abmonitor.http import as_json
 from alerts.store import StaleBookError
 from stream.redis_health import in_words
@@ -219,6 +220,8 @@ def install(app: web.Application, guard: Guard) -> None:
             return await handler(request)
         except RefusedError as error:
             refusal = error
+        except UnknownStateError as error:
+            refusal = RefusedError(503, f"nothing was done: {error}", {"Retry-After": "5"})
         except (RedisError, StaleBookError, OSError) as error:
             logger.warning("%s %s: %s", request.method, request.path, in_words(error))
             refusal = _away()

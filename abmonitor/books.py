@@ -1,33 +1,30 @@
 """The books of all experiments in one monitor: read, written under its leases, and brought back where they got lost."""
 
-import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
 
 from abmonitor.journal import Journal, Remembered
-from alerts.actuators.flag_definition import Off
+from abmonitor.restoring import NotKnownError, Restoring
 from alerts.book import Book, Decision
 from alerts.deliberate import Outcome
 from alerts.lease import Leases
 from alerts.order import Order
-from alerts.standing import ACTING, Standing, State
+from alerts.outbox import is_open
+from alerts.standing import Standing, State
 from alerts.store import AlertStore, StaleBookError, TakenOverError
 
 
 logger = logging.getLogger(__name__)
 
 DECISIONS_SHOWN = 100
-
 LOST = "its state is not in Redis, and not to be had elsewhere: "
-NOT_READ = "the control log is being read"
-RECALL_S = 0.3
-"""How long a tick waits for the control log."""
-AGAIN_S = 2.0
-"""After it could not be read, how long until it is tried again."""
+
+
+class UnknownStateError(Exception):
+    """What an experiment remembers is lost and not back yet: nothing may be written over it."""
 
 
 @dataclass(slots=True)
@@ -39,19 +36,14 @@ class Books:
     """None where there is only one monitor, in the process that also counts."""
     journal: Journal | None = None
     """None where the store is all there is."""
-    switched_off: Callable[[str], Awaitable[Mapping[str, Off]]] | None = None
-    """Tells which treatments of an experiment are off in what this monitor steers itself."""
+    restoring: Restoring = field(default_factory=Restoring)
     known: dict[str, Book] = field(default_factory=dict)
     decisions: dict[str, list[Decision]] = field(default_factory=dict)
     """The newest decisions, oldest first."""
-    orders: dict[str, dict[str, Order]] = field(default_factory=dict)
-    """By experiment, the newest order about each treatment that this monitor knows of."""
     unknown: dict[str, str] = field(default_factory=dict)
     """Experiments that nobody may judge, because their state got lost and cannot be brought back yet; why."""
-    _recalling: "asyncio.Task[dict[str, Remembered]] | None" = None
-    _not_before: float = 0.0
-    _looked_up: set[str] = field(default_factory=set)
-    """Experiments without a book of which the control log was asked."""
+    _orders: dict[str, dict[str, Order]] = field(default_factory=dict)
+    """By experiment, the newest order about each treatment that this monitor knows of."""
 
     def leads(self, name: str) -> bool:
         """Whether this monitor judges the experiment, and acts."""
@@ -60,114 +52,88 @@ class Books:
     async def refresh(self, names: Iterable[str]) -> None:
         """Read the books: somebody else, such as a person, may have changed them since the last time."""
         before = {name: self.known.get(name, Book()) for name in names}
-        after = await self.store.refresh(before)
-        for name, book in after.items():
-            if not book.version:
-                await self._find(name, before[name])
-            elif name not in self.known or book is not before[name]:
-                await self._read(name, book)
+        for name, found in (await self.store.refresh(before)).items():
+            await self._take(name, found)
         if not self.unknown:
-            self._recalling = None  # what was read may be large, and is not needed again
+            self.restoring.forget()
 
     async def reload(self, name: str) -> None:
         """Read one book again; one that the store has lost meanwhile comes back."""
-        book = await self.store.load(name)
-        if book.version:
-            await self._read(name, book)
-        else:
-            await self._find(name, self.known.get(name, Book()))
+        for found in (await self.store.refresh({name: Book(version=-1)})).values():
+            await self._take(name, found)
+
+    async def _take(self, name: str, found: Book | msgspec.MsgspecError) -> None:
+        """Take what the store holds for true, unless it has lost something."""
+        before = self.known.get(name, Book())
+        if not isinstance(found, Book):
+            self._hold(name, f"its book in Redis cannot be read: {found}")
+        elif found.decisions < before.decisions:
+            # Lost, or older than what is known: after a failover, or from an old copy.
+            await self._put_back_mine(name, before, found.version)
+        elif not found.version:
+            await self._find(name, before)
+        elif name not in self.known or name in self.unknown or found is not before:
+            await self._read(name, found)
 
     async def _read(self, name: str, book: Book) -> None:
+        self.decisions[name] = await self.store.decisions(name, DECISIONS_SHOWN)
+        if any(map(is_open, book.standings.values())):
+            self._note_orders(name, await self.store.outbox(name))
         self.unknown.pop(name, None)
         self.known[name] = book
-        self.decisions[name] = await self.store.decisions(name, DECISIONS_SHOWN)
-        if any(standing.state in ACTING for standing in book.standings.values()):
-            self._note_orders(name, await self.store.outbox(name))
 
     def _note_orders(self, name: str, orders: Iterable[Order]) -> None:
-        self.orders.setdefault(name, {}).update({order.treatment: order for order in orders})
+        self._orders.setdefault(name, {}).update({order.treatment: order for order in orders})
+
+    async def _put_back_mine(self, name: str, mine: Book, version: int) -> None:
+        orders = tuple(self._orders.get(name, {}).values())
+        kept = Remembered(book=mine, decisions=tuple(self.decisions[name]), orders=orders)
+        await self._put_back(name, await self.restoring.memory(name, kept), version, "memory")
 
     async def _find(self, name: str, before: Book) -> None:
         """The book of an experiment of which the store knows nothing: a new one, or one that got lost."""
         if before.version:
-            orders = tuple(self.orders.get(name, {}).values())
-            found = Remembered(before, tuple(self.decisions[name]), orders=orders)
-            await self._put_back(name, found, "memory")
+            await self._put_back_mine(name, before, 0)
             return
-        if name not in self._looked_up:
-            try:
-                recalled = await self._recall(name)
-                fresh = await self._fresh(name) if recalled is None else Book()
-            except Exception as error:  # noqa: BLE001  # whatever fails, nothing may be judged until it works
-                self._hold(name, str(error))
-                return
-            if recalled is not None:
-                await self._put_back(name, recalled, "the control log")
-                return
-            self._looked_up.add(name)
-            self.known[name] = fresh
+        try:
+            found = await self.restoring.elsewhere(name)
+        except NotKnownError as error:
+            self._hold(name, f"{LOST}{error}")
+            return
+        if isinstance(found, Remembered):
+            await self._put_back(name, found, 0, "the control log")
+            return
         self.unknown.pop(name, None)
-        self.known.setdefault(name, Book())
+        # One that was judged before, and had nothing to remember, is as good.
+        self.known[name] = before if before.standings else found
         self.decisions.setdefault(name, [])
 
-    async def _fresh(self, name: str) -> Book:
-        """The first book; what is switched off stays so until a person says otherwise."""
-        off = await self.switched_off(name) if self.switched_off else {}
-        standings = {
-            treatment: Standing(
-                state=State.ROLLED_BACK,
-                since=why.at,
-                epoch=why.epoch,
-                decision=why.decision,
-                ordered_at=why.at,
-                acted_at=why.at,
-                verified=False,
-            )
-            for treatment, why in off.items()
-        }
-        return Book(standings=standings)
-
-    async def _recall(self, name: str) -> Remembered | None:
-        """What the control log has of an experiment. It is read aside: others are judged meanwhile."""
-        if self.journal is None:
-            return None
-        if self._recalling is None:
-            if time.monotonic() < self._not_before:
-                raise OSError(self.unknown.get(name, NOT_READ))
-            self._recalling = asyncio.ensure_future(self.journal.recall())
-        await asyncio.wait({self._recalling}, timeout=RECALL_S)
-        if not self._recalling.done():
-            raise OSError(NOT_READ)
-        try:
-            return self._recalling.result().get(name)
-        except Exception:
-            self._recalling, self._not_before = None, time.monotonic() + AGAIN_S
-            raise
-
-    def _hold(self, name: str, error: str) -> None:
-        why = error if error.startswith(LOST) else f"{LOST}{error}"
+    def _hold(self, name: str, why: str) -> None:
         if self.unknown.get(name) != why:
             logger.warning("%s: held: %s", name, why)
         self.unknown[name] = why
-        self.known[name], self.decisions[name] = Book(), []
+        self.known.setdefault(name, Book())
+        self.decisions.setdefault(name, [])
 
-    async def _put_back(self, name: str, found: Remembered, source: str) -> None:
-        token = self.leases.token(name) if self.leases else None
+    async def _put_back(self, name: str, found: Remembered, version: int, source: str) -> None:
         if not self.leads(name):
             return  # whoever leads does it
-        open_ = {each.decision for each in found.book.standings.values() if each.state in ACTING}
+        token = self.leases.token(name) if self.leases else None
+        open_ = {each.decision for each in found.book.standings.values() if is_open(each)}
         try:
             book = await self.store.put_back(
                 name,
                 found.book,
-                found.decisions,
-                found.evidence,
-                [order for order in found.orders if order.id in open_],
-                token,
+                version,
+                decisions=found.decisions,
+                evidence=found.evidence,
+                orders=[order for order in found.orders if order.id in open_],
+                fence=token,
             )
         except StaleBookError:  # somebody was faster
             return
         logger.warning("%s: the store had lost its state; it came back from %s", name, source)
+        self.known.pop(name, None)  # what is stored is no older
         await self._read(name, book)
 
     async def save(self, name: str, outcome: Outcome, settled: tuple[str, ...] = ()) -> None:
@@ -189,9 +155,15 @@ class Books:
         """Write down a person's word: that needs no lease. Raises StaleBookError as `save` does."""
         await self._write(name, outcome, (), None)
 
+    def check_known(self, name: str) -> None:
+        """Raises UnknownStateError where nothing may be written."""
+        if name in self.unknown:
+            raise UnknownStateError(f"{name}: {self.unknown[name]}")
+
     async def _write(
         self, name: str, outcome: Outcome, settled: tuple[str, ...], token: int | None
     ) -> None:
+        self.check_known(name)
         book = await self.store.save(
             name,
             outcome.book,
@@ -202,6 +174,9 @@ class Books:
             fence=token,
         )
         self.known[name] = book
+        for each in outcome.decisions:
+            told = (name, each.treatment, each.action, each.before, each.state, each.actor)
+            logger.info("%s: %s: %s (%s -> %s) by %s: %s", *told, "; ".join(each.reasons))
         self._note_orders(name, outcome.orders)
         shown = [*self.decisions.get(name, ()), *outcome.decisions]
         self.decisions[name] = shown[-DECISIONS_SHOWN:]
@@ -209,9 +184,9 @@ class Books:
 
     async def note(self, name: str) -> None:
         """Write into the control log what is not in it yet, where this monitor leads; raises nothing."""
-        book = self.known[name]
-        if self.journal is not None and self.leads(name) and book.version:
-            await self.journal.note(name, book)
+        book = self.known.get(name, Book())
+        if self.journal is not None and book.version and name not in self.unknown:
+            await self.journal.note(name, book, lambda: self.leads(name))
 
     def held(self, name: str, treatments: Iterable[str]) -> Book:
         """The book to show: of an experiment whose state is not known, that it holds, and why."""

@@ -1,6 +1,7 @@
 """The monitor: reads, judges, writes down, and acts. Its own failure never rolls back and never promotes."""
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ from metrics.snapshot import Fleet, Snapshot
 
 
 MAX_CONFLICTS = 5
+SAVE_S = 0.5
+"""What many looks in a row found is written down so often: whoever takes over goes on from there."""
 COMPARING_S = 0.05
 """What a tick spends on comparisons for display, where time is not the data's own."""
 
@@ -100,7 +103,7 @@ class Monitor:
         """Read, judge every look that has become possible, and carry out what was decided.
 
         Raises what the store raises. One experiment that cannot be judged keeps no other from being
-        judged; the view stays the one of the latest tick that went well.
+        judged and shown; where nothing can be read the view stays that of the tick before.
         """
         fleet = await self._read()
         await self._books.refresh(self._experiments)  # all: the brake looks at every book
@@ -108,19 +111,21 @@ class Monitor:
         for name in self._experiments:
             try:
                 async with self._turns[name]:
-                    await self._books.note(name)  # what a person said elsewhere, before it is acted on
+                    await self._books.note(
+                        name
+                    )  # what a person said elsewhere, before it is acted on
                     await self._judge(name, fleet.snapshots[name])
                     await self._books.note(name)
             except Exception as error:  # noqa: BLE001  # it is raised below
                 failures.append(error)
-        if failures:
-            raise failures[0] if len(failures) == 1 else ExceptionGroup("tick", failures)
         if self._looks_for_hints:
             await self._hinting.look_at_one(
                 Subject(experiment, fleet.snapshots[name], self._books.known[name])
                 for name, experiment in self._experiments.items()
             )
         self.view = self._seen(fleet)
+        if failures:
+            raise failures[0] if len(failures) == 1 else ExceptionGroup("tick", failures)
         return self.view
 
     async def close(self) -> None:
@@ -131,7 +136,7 @@ class Monitor:
         """A person's word about one treatment, or about all of an experiment (None).
 
         Any monitor takes it; the one that leads carries it out. Raises KeyError where there is no such
-        experiment or treatment, and what the store raises.
+        experiment or treatment, UnknownStateError where nobody knows its state, and what the store raises.
         """
         experiment = self._experiments[name]
         if treatment is not None and treatment not in experiment.treatments:
@@ -143,6 +148,7 @@ class Monitor:
             conflicts = 0
             while True:
                 await self._books.reload(name)
+                self._books.check_known(name)
                 try:
                     return await self._commanded(name, wanted, command, snapshot)
                 except StaleBookError:
@@ -211,10 +217,13 @@ class Monitor:
         deliberation = self._deliberations[name]
         edges = deliberation.examiner.edges(self._books.known[name], snapshot)
         outcome = Outcome(self._books.known[name])
+        saved_at = time.monotonic()
         for edge in edges:
             outcome = self._look(deliberation, outcome, edge, snapshot)
-            if outcome.orders:  # act on what was decided before looking further
-                outcome = await self._act(name, outcome, snapshot)
+            late = time.monotonic() > saved_at + SAVE_S
+            if outcome.orders or late:  # act on what was decided before looking further
+                outcome, saved_at = await self._act(name, outcome, snapshot), time.monotonic()
+            await asyncio.sleep(0)  # leases are renewed meanwhile
         if not edges:
             outcome = self._hold_if_stale(deliberation, outcome, snapshot)
         outcome = self._passed_time(deliberation, outcome, snapshot)
@@ -234,7 +243,8 @@ class Monitor:
     ) -> Outcome:
         """What the clock alone brings about, where time is not the data's own."""
         at = self._clock()
-        for treatment, standing in outcome.book.standings.items():
+        for treatment in deliberation.experiment.treatments:
+            standing = outcome.book.standings.get(treatment, Standing())
             if self._stale_after is not None and needs_clock(standing):
                 braked = self._is_braked(outcome, at)
                 outcome = deliberation.apply(

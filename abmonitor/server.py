@@ -3,15 +3,14 @@
 from collections.abc import Callable, Iterable
 
 from aiohttp import web
-from prometheus_client.registry import Collector
 
 from abmonitor.api import SERVED, Api, Served
 from abmonitor.api_guard import install
 from abmonitor.api_openapi import openapi
 from abmonitor.api_routes import ROUTES
+from abmonitor.exposition import Exposition
 from abmonitor.http import Ready, as_json, base_application
 from abmonitor.page import page_routes
-from abmonitor.telemetry import registry
 from abmonitor.view import View
 
 
@@ -21,20 +20,19 @@ def application(
     *,
     api: Api | None = None,
     more: Iterable[web.AbstractRouteDef] = (),
-    collectors: Iterable[Collector] = (),
+    exposition: Exposition | None = None,
 ) -> web.Application:
     """The application; `ready` says why the monitor is not ready, None when it is.
 
     `api`: what people may act on, and who; without it everybody may read, and nobody act. `more`:
     further routes, such as the gates of canary controllers; below `/gates/` and `/flags/` nobody needs a
-    token. `collectors`: further metrics.
+    token. `exposition`: of `/metrics`, where somebody keeps it.
     """
     api = api or Api(
         clock=lambda: view().as_of or 0
     )  # where nobody acts, time may be the data's own
-    exposed = registry(view)
-    for collector in (api.guard, *collectors):
-        exposed.register(collector)
+    exposed = exposition or Exposition(view)
+    exposed.register(api.guard)
     app = base_application(exposed, ready)
     app[SERVED] = Served(view, ready, api)
     install(app, api.guard)

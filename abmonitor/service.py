@@ -10,11 +10,16 @@ from aiohttp import web
 
 from abmonitor.api import Api
 from abmonitor.api_guard import Guard
-from abmonitor.auth import Tokens
+from abmonitor.auth import Tokens, TokensError
 from abmonitor.breach import actuator_of
+from abmonitor.canaries import Canaries
 from abmonitor.channels import channels_of
 from abmonitor.control_log import ControlLog
-from abmonitor.flags import Following, Published, routes
+from abmonitor.exposition import Exposition
+from abmonitor.flags import Following, Published
+from abmonitor.flags import routes as flag_routes
+from abmonitor.gates import Gates
+from abmonitor.gates import routes as gate_routes
 from abmonitor.journal import PATIENCE_S
 from abmonitor.notify import Channel, Notifications
 from abmonitor.secret import SecretError
@@ -69,12 +74,16 @@ def outside(settings: Settings, environ: Mapping[str, str]) -> Outside:
         channels = channels_of(settings.notify, environ)
     except SecretError as error:
         problems.append(str(error))
+    tokens = None
+    try:
+        tokens = None if settings.api.tokens is None else Tokens(Path(settings.api.tokens))
+    except TokensError as error:
+        problems.append(f"api.tokens: {error}")
     if problems:
         raise SecretError("\n".join(problems))
     log = None
     if brokers is not None and settings.kafka.control is not None:
         log = ControlLog(brokers, settings.kafka.control, settings.deployment, publish_s=PATIENCE_S)
-    tokens = None if settings.api.tokens is None else Tokens(Path(settings.api.tokens))
     return Outside(actuators, channels, tokens, log)
 
 
@@ -104,6 +113,7 @@ class Service:
     watch: Watch = field(init=False)
     telling: Telling = field(init=False)
     following: Following = field(init=False)
+    exposition: Exposition = field(init=False)
 
     def __post_init__(self) -> None:
         out = self.outside
@@ -116,24 +126,29 @@ class Service:
             switched_off=out.switched_off,
         )
         self.telling = Telling(Notifications(out.channels), self.watch.store)
-        self.watch.followers = (self.following.follow, self.telling.follow)
+        monitor, told = self.watch.monitor, self.telling.notifications
+        self.exposition = Exposition(lambda: monitor.view)
+        self.exposition.register(ServiceTelemetry(lambda: monitor.view, told, self.following))
+        self.watch.followers = (
+            self.following.follow,
+            self.telling.follow,
+            self.exposition.follow,
+        )
 
     def application(self) -> web.Application:
         """What is served."""
         watch, api = self.watch, self.settings.api
         guard = Guard(self.outside.tokens, api.open_reads, api.rate_limit)
         published = Published(lambda: watch.monitor.view, watch.problem)
+        canaries = Canaries(self.store.client, self.settings.deployment)
+        gates = Gates(lambda: watch.monitor.view, watch.problem, canaries)
         return application(
             lambda: watch.monitor.view,
             watch.problem,
             api=Api(watch.monitor, watch.store, guard),
-            more=routes(published),
-            collectors=(self._telemetry(),),
+            more=(*flag_routes(published), *gate_routes(gates)),
+            exposition=self.exposition,
         )
-
-    def _telemetry(self) -> ServiceTelemetry:
-        monitor = self.watch.monitor
-        return ServiceTelemetry(lambda: monitor.view, self.telling.notifications, self.following)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until `stop`, then tell what is still to be told."""

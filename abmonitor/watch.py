@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from abmonitor.books import Books
 from abmonitor.journal import Journal, Log
 from abmonitor.monitor import Monitor
+from abmonitor.restoring import Restoring
 from abmonitor.settings import Settings
 from abmonitor.view import View
 from alerts.actuators.flag_definition import Off
@@ -56,18 +57,19 @@ class Watch:
     ) -> None:
         """`actuators`: by experiment. `log`: None where the store is all that remembers decisions.
 
-        `switched_off`: see `Books`.
+        `switched_off`: see `Restoring`.
         """
         self.store = AlertStore(store.client, settings.deployment)
         holder = f"{socket.gethostname()}:{os.getpid()}"
         self.leases = Leases(store.client, settings.deployment, holder, time.monotonic)
         journal = None if log is None else Journal(log, self.store)
+        restoring = Restoring(journal, switched_off)
         self.monitor = Monitor(
             settings,
             store.client,
             {name: Dispatcher(actuator, time.monotonic) for name, actuator in actuators.items()},
             clock=lambda: int(time.time() * 1000),
-            books=Books(self.store, self.leases, journal, switched_off),
+            books=Books(self.store, self.leases, journal, restoring),
             stale_after=STALE_AFTER,
             patience=PATIENCE_S,
             hints=True,
@@ -97,11 +99,16 @@ class Watch:
     async def _renew(self) -> None:
         """Keep the leases, whatever a tick waits for."""
         while True:
-            with suppress(RedisError, OSError):  # the tick tells of it
+            try:
                 await self.leases.renew(self._names)
+            except (RedisError, OSError):
+                pass  # the tick tells of it
+            except Exception:  # without leases nobody is judged: it has to go on
+                logger.exception("the leases could not be renewed")
             await asyncio.sleep(RENEW_S)
 
     async def _tick(self) -> None:
+        before = self.monitor.view
         try:
             await self.monitor.tick()
         except (RedisError, OSError) as error:
@@ -110,11 +117,15 @@ class Watch:
             self._fail(f"the tick failed: {error!r}", error)
         else:
             self._ticked, self._failure = time.monotonic(), None
-            for follower in self.followers:
-                try:
-                    await follower(self.monitor.view)
-                except Exception:  # one that fails stops neither the others nor a rollback
-                    logger.exception("the view could not be passed on")
+        if self.monitor.view is not before:  # also where one of many experiments failed
+            await self._pass_on(self.monitor.view)
+
+    async def _pass_on(self, view: View) -> None:
+        for follower in self.followers:
+            try:
+                await follower(view)
+            except Exception:  # one that fails stops neither the others nor a rollback
+                logger.exception("the view could not be passed on")
 
     def _fail(self, why: str, error: Exception | None = None) -> None:
         if why != self._failure:

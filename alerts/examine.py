@@ -145,7 +145,9 @@ class Examiner:
         breached = [n for n in streaks if streaks[n] >= self._guardrails[n].consecutive]
         harm = tuple(judgements[name].reason for name in sorted(breached))
         harm += self._trials.alarms(book, treatment)
-        if arrival and book.phase and book.phase.split.get(treatment, 0) > 0:
+        # Silence from before its life began, when it had no traffic to begin with, is none of it.
+        old_enough = edge.at - self._options.silence >= standing.begun
+        if arrival and old_enough and book.phase and book.phase.split.get(treatment, 0) > 0:
             harm += silence(self._experiment, treatment, snapshot, edge.at, self._options)
         phases = [judgements[name].phase for name in self._guardrails if name in judgements]
         healthy = len(phases) == len(self._guardrails) and all(p is Verdict.PASS for p in phases)

@@ -8,6 +8,7 @@ monitor from before the loss would have the name of another one's, and be renewe
 """
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from redis.exceptions import WatchError
 
 from alerts.keys import experiment_key
 
+
+logger = logging.getLogger(__name__)
 
 TTL_MS = 3_000
 """A monitor that was silent for so long has lost its leases."""
@@ -59,8 +62,9 @@ class Leases:
         return lease.token
 
     def drop(self, experiment: str) -> None:
-        """Forget a lease that somebody else was found to have."""
-        self._held.pop(experiment, None)
+        """Forget a lease that ran out, or that somebody else was found to have."""
+        if self._held.pop(experiment, None) is not None:
+            logger.warning("%s: this monitor no longer leads", experiment)
 
     async def renew(self, experiments: Iterable[str]) -> None:
         """Prolong the leases that are held, and take those that nobody holds. Raises what Redis raises."""
@@ -71,10 +75,11 @@ class Leases:
             for name in held:
                 pipe.pexpire(self._key(name, self._held[name].token), self.ttl_ms)
             for answer, name in zip(await pipe.execute(), held, strict=True):
-                if answer:
-                    self._held[name].until = asked + self.ttl_ms / 1000
+                lease = self._held.get(name)  # it may have been dropped meanwhile
+                if answer and lease is not None:
+                    lease.until = asked + self.ttl_ms / 1000
                 else:
-                    del self._held[name]
+                    self.drop(name)
         await self._take([name for name in names if name not in self._held])
 
     async def _take(self, names: list[str]) -> None:
@@ -110,6 +115,7 @@ class Leases:
             except WatchError:  # somebody else was faster
                 return
         self._held[name] = _Lease(token, asked + self.ttl_ms / 1000)
+        logger.info("%s: this monitor leads", name)
 
     async def holders(self, experiments: Iterable[str]) -> dict[str, str]:
         """Who holds the lease of each experiment, of those that somebody holds."""

@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 from alerts.actuators.patience import CircuitBreaker, backoff
 from alerts.order import Actuator, Order, Receipt, Verification
-from alerts.standing import Standing, State
+from alerts.standing import ACTING, Standing, State
 
 
 LONGEST_ATTEMPT = 90.0
@@ -28,23 +28,25 @@ class Fate(Enum):
     """It took effect, or is void: another decision has taken its place."""
 
 
+def is_open(standing: Standing) -> bool:
+    """Whether the order about a treatment at `standing` is still to be carried out, or watched.
+
+    Also where the traffic went away by itself, until an actuator has taken the order: somebody may
+    put it back, and nothing else keeps it away.
+    """
+    untaken = standing.state is State.ROLLED_BACK and standing.acted_at is None
+    return untaken or standing.state in ACTING
+
+
 def fate(order: Order, standing: Standing) -> Fate:
     """What is to be done about `order`, with its treatment at `standing`.
 
     An order stays until it was accepted and its effect was seen; so one that was accepted without
     effect is sent again, and one whose traffic somebody moved by hand still reaches the actuator.
     """
-    if standing.decision != order.id:
+    if standing.decision != order.id or not is_open(standing):
         return Fate.SETTLED
-    match standing.state:
-        case State.ROLLING_BACK | State.ROLLBACK_FAILED:
-            return Fate.CARRY_OUT
-        case State.VERIFYING:
-            return Fate.WAIT
-        case State.ROLLED_BACK if standing.acted_at is None:
-            return Fate.CARRY_OUT
-        case _:
-            return Fate.SETTLED
+    return Fate.WAIT if standing.state is State.VERIFYING else Fate.CARRY_OUT
 
 
 @dataclass(slots=True)
@@ -116,3 +118,7 @@ class Dispatcher:
     def forget(self, order_id: str) -> None:
         """Remember nothing of an order that is settled."""
         self._attempts.pop(order_id, None)
+
+    def forget_all(self) -> None:
+        """Remember nothing of any order: each is tried at once when it is to be carried out again."""
+        self._attempts.clear()

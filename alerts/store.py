@@ -38,8 +38,11 @@ class AlertStore:
         packed = await self._client.get(self._key(experiment, "book"))
         return msgspec.json.decode(packed, type=Book) if packed else Book()
 
-    async def refresh(self, books: Mapping[str, Book]) -> dict[str, Book]:
-        """The books of the same experiments as they are now; those that did not change are not fetched."""
+    async def refresh(self, books: Mapping[str, Book]) -> dict[str, Book | msgspec.MsgspecError]:
+        """The books of the same experiments as they are now; those that did not change are not fetched.
+
+        An error stands for one that cannot be understood.
+        """
         versions = await self._all([("get", self._key(name, "version")) for name in books])
         changed = [
             name
@@ -47,10 +50,7 @@ class AlertStore:
             if int(version or 0) != book.version
         ]
         packed = await self._all([("get", self._key(name, "book")) for name in changed])
-        fresh = {
-            name: msgspec.json.decode(one, type=Book) if one else Book()
-            for name, one in zip(changed, packed, strict=True)
-        }
+        fresh = {name: _decoded(one) for name, one in zip(changed, packed, strict=True)}
         return {**books, **fresh}
 
     async def _all(self, commands: Iterable[tuple[str, str]]) -> list[Any]:
@@ -124,19 +124,24 @@ class AlertStore:
         self,
         experiment: str,
         book: Book,
-        decisions: Sequence[Decision],
-        evidence: Mapping[str, bytes],
+        version: int,
+        *,
+        decisions: Sequence[Decision] = (),
+        evidence: Mapping[str, bytes] | None = None,
         orders: Sequence[Order] = (),
         fence: int | None = None,
     ) -> Book:
-        """Write what a store that lost everything once held. Raises StaleBookError where it holds a book."""
-        fresh = msgspec.structs.replace(book, version=book.version + 1)
+        """Write what a store that lost something once held, over the book with `version` (0: none).
+
+        `orders` are those that are still open. Raises as `save` does where it holds another version.
+        """
+        fresh = msgspec.structs.replace(book, version=max(book.version, version) + 1)
         pipe = self._client.pipeline(transaction=True)
         async with pipe:
-            await self._guard(pipe, experiment, 0, fence)
+            await self._guard(pipe, experiment, version, fence)
             pipe.multi()  # type: ignore[no-untyped-call]  # as redis-py has it
-            pipe.delete(self._key(experiment, "audit"))
-            self._write(pipe, experiment, fresh, decisions, orders, evidence)
+            pipe.delete(*(self._key(experiment, name) for name in ("audit", "outbox")))
+            self._write(pipe, experiment, fresh, decisions, orders, evidence or {})
             try:
                 await pipe.execute()
             except WatchError as error:
@@ -181,3 +186,10 @@ class AlertStore:
         entries = await self._client.hvals(self._key(experiment, "outbox"))
         orders = [msgspec.json.decode(entry, type=Order) for entry in entries]
         return sorted(orders, key=lambda order: (order.decided_at, order.id))
+
+
+def _decoded(packed: bytes | None) -> Book | msgspec.MsgspecError:
+    try:
+        return msgspec.json.decode(packed, type=Book) if packed else Book()
+    except msgspec.MsgspecError as error:
+        return error

@@ -160,3 +160,5 @@ def _log_at(level: str) -> None:
     )
     for ours in ("abmonitor", "stream", "alerts", "metrics"):
         logging.getLogger(ours).setLevel(level.upper())
+    for theirs in ("kafka", "aiokafka"):  # each failed attempt; ours say what fails, once
+        logging.getLogger(theirs).setLevel(logging.CRITICAL)

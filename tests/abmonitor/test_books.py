@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from support.panes import START, steady
+from support.panes import START, pane, steady
 from support.site import (
     BAD,
     END,
@@ -14,21 +14,25 @@ from support.site import (
     Site,
     actions,
     command,
+    declared,
     failing,
     kept,
     monitor,
     pass_time,
+    settings,
     standing,
 )
 
 import abmonitor.journal
-from abmonitor.books import NOT_READ, Books
+from abmonitor.books import Books, UnknownStateError
 from abmonitor.journal import Journal
 from abmonitor.monitor import Monitor
+from abmonitor.restoring import NOT_READ, Restoring
 from alerts.actuators.flag_definition import Off
 from alerts.book import Book
 from alerts.chain import broken
 from alerts.lease import Leases
+from alerts.machine import Command
 from alerts.order import Order, Receipt
 from alerts.standing import State
 from alerts.store import AlertStore
@@ -65,7 +69,9 @@ AWAY = OSError("no broker answers")
 def remembering(store: Store, site: Site, log: FakeLog | None = None, **options: Any) -> Monitor:
     """A monitor whose process was just started, with a control log."""
     journal = None if log is None else Journal(log, kept(store))
-    return monitor(store, site, books=Books(kept(store), None, journal), **options)
+    return monitor(
+        store, site, books=Books(kept(store), None, journal, Restoring(journal)), **options
+    )
 
 
 # --- a store that lost everything -------------------------------------------------------------------
@@ -126,7 +132,7 @@ async def test_without_memory_and_log_nothing_is_judged_until_the_log_can_be_rea
     assert "no broker answers" in view.unknown["offers"]
     assert [key async for key in store.client.scan_iter()] == []
     log.broken = None
-    made._books._not_before = 0.0  # it waits a little before it asks again
+    made._books.restoring._not_before = 0.0  # it waits a little before it asks again
     view = await made.tick()
     assert view.unknown == {}
     assert view.experiments["offers"].book.standings["new"].state is State.ROLLED_BACK
@@ -153,6 +159,102 @@ async def test_a_control_log_that_takes_long_to_read_keeps_nobody_waiting(store:
     assert (await standing(store)).state is State.ROLLED_BACK
 
 
+async def test_a_persons_word_is_not_written_over_a_state_that_is_lost(store: Store) -> None:
+    site, log = failing(), FakeLog()
+    await pass_time(remembering(store, site, log), site, BAD + 10 * MINUTE)
+    await store.client.flushdb()
+    log.broken = AWAY
+    made = remembering(store, site, log)
+    await made.tick()
+    with pytest.raises(UnknownStateError, match="no broker answers"):
+        await made.command("offers", "new", Command(site.now, "pause", "ann", "because"))
+    assert [key async for key in store.client.scan_iter()] == []
+    log.broken = None
+    made._books.restoring._not_before = 0.0
+    await made.tick()
+    assert (await standing(store)).state is State.ROLLED_BACK
+
+
+async def copied(store: Store) -> dict[bytes, bytes]:
+    found = {key: await store.client.dump(key) async for key in store.client.scan_iter()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+async def set_back(store: Store, copy: dict[bytes, bytes]) -> None:
+    await store.client.flushdb()
+    for key, value in copy.items():
+        await store.client.restore(key, 0, value)
+
+
+@pytest.mark.parametrize("minutes", [1, 2, 3, 5])
+async def test_a_store_that_comes_back_older_forgets_no_decision(
+    real_store: Store, minutes: int
+) -> None:
+    store, site, log = real_store, failing(), FakeLog()
+    made = remembering(store, site, log)
+    await pass_time(made, site, BAD + minutes * MINUTE)
+    copy = await copied(store)
+    await pass_time(made, site, BAD + 10 * MINUTE)
+    decided = await kept(store).decisions("offers")
+    await set_back(store, copy)
+    view = await pass_time(made, site, BAD + 15 * MINUTE)
+    assert view.experiments["offers"].book.worst() is State.ROLLED_BACK
+    assert await kept(store).decisions("offers") == decided
+    assert await kept(store).outbox("offers") == []
+    assert len(set(site.received)) == 1
+    assert broken(decided) is None
+    assert [key for key in log.values if "/decision/" in key] == [
+        f"offers/decision/{each.id}" for each in decided
+    ]
+
+
+async def test_an_order_that_nobody_took_outlasts_a_flush_though_the_traffic_is_gone(
+    store: Store,
+) -> None:
+    site = failing()
+    site.answers = [Receipt(accepted=False, detail="503", retry=True)] * 12
+    made = remembering(store, site)
+    await pass_time(made, site, BAD + 4 * MINUTE)
+    site.move()
+    await pass_time(made, site, BAD + 8 * MINUTE)
+    assert (await standing(store)).state is State.ROLLED_BACK
+    await store.client.flushdb()
+    await pass_time(made, site, BAD + 30 * MINUTE)
+    assert len(site.received) == 1
+    assert await kept(store).outbox("offers") == []
+
+
+async def test_a_book_that_cannot_be_understood_holds_its_own_experiment_only(
+    store: Store,
+) -> None:
+    site, both = failing(), settings(declared("first"), declared("second"))
+    made = monitor(store, site, both)
+    await pass_time(made, site, BAD)
+    await store.client.set("{shop:experiment:first}:book", b"{")
+    await store.client.incr("{shop:experiment:first}:version")
+    view = await pass_time(made, site, BAD + 10 * MINUTE)
+    assert await actions(store, "second") == GOOD_END
+    assert "cannot be read" in view.unknown["first"]
+    assert view.experiments["first"].book.standings["new"].state is State.HOLD
+    assert await store.client.get("{shop:experiment:first}:book") == b"{"
+
+
+async def test_nothing_is_decided_anew_at_times_that_were_looked_at(store: Store) -> None:
+    site, log = failing(BAD + 8 * MINUTE), FakeLog()
+    await pass_time(remembering(store, site, log), site, BAD + 10 * MINUTE)
+    await command(store, site, "rearm", force=True)
+    site.world.arrive("new", site.now, END, pane(10, latency_ms=20, labelled=5))
+    site.world.arrive("old", site.now, END, pane(10, latency_ms=20, labelled=5))
+    made = remembering(store, site, log)
+    await pass_time(made, site, BAD + 40 * MINUTE)
+    decided = await kept(store).decisions("offers")
+    assert decided[-1].action == "rearm"
+    await store.client.flushdb()
+    await pass_time(remembering(store, site, log), site, BAD + 60 * MINUTE)
+    assert await kept(store).decisions("offers") == decided
+    assert len(site.received) == 1
+
+
 async def test_an_experiment_that_is_in_no_log_is_new(store: Store) -> None:
     site = Site(steady(END))
     view = await pass_time(remembering(store, site, FakeLog()), site, START + 20 * MINUTE)
@@ -166,7 +268,7 @@ async def test_what_is_switched_off_elsewhere_stays_so_in_a_new_store(store: Sto
     async def switched_off(_: str) -> dict[str, Off]:
         return {"new": Off("offers:new:1:1", 3, START)}
 
-    made = monitor(store, site, books=Books(kept(store), switched_off=switched_off))
+    made = monitor(store, site, books=Books(kept(store), restoring=Restoring(None, switched_off)))
     view = await pass_time(made, site, START + 20 * MINUTE)
     kept_off = view.experiments["offers"].book.standings["new"]
     assert (kept_off.state, kept_off.epoch) == (State.ROLLED_BACK, 3)
@@ -220,10 +322,42 @@ async def test_a_control_log_that_is_away_stops_no_rollback_and_is_told(
     log_read, log.read = log.read, FakeLog().read  # type: ignore[method-assign]
     view = await pass_time(made, site, BAD + 10 * MINUTE)
     assert await actions(store) == GOOD_END
-    assert view.log_problem == ("no answer" if slow else "no broker answers")
+    assert view.log_problem == ("offers: no answer" if slow else "offers: no broker answers")
     assert log.values == {}
     log.broken, log.slow, log.read = None, 0.0, log_read  # type: ignore[method-assign]
     view = await made.tick()
+    assert view.log_problem is None
+    assert len([key for key in log.values if "/decision/" in key]) == len(GOOD_END)
+
+
+async def test_an_experiment_that_cannot_be_logged_keeps_no_other_out_of_the_log(
+    store: Store,
+) -> None:
+    class Choosy(FakeLog):
+        async def publish(self, entries: Sequence[tuple[str, bytes]]) -> None:
+            if entries[0][0].startswith("first/"):
+                raise OSError("too large")
+            await super().publish(entries)
+
+    site, both, log = failing(), settings(declared("first"), declared("second")), Choosy()
+    journal = Journal(log, kept(store))
+    books = Books(kept(store), None, journal, Restoring(journal))
+    view = await pass_time(monitor(store, site, both, books=books), site, BAD + 10 * MINUTE)
+    assert view.log_problem == "first: too large"
+    assert len([key for key in log.values if key.startswith("second/decision/")]) == len(GOOD_END)
+
+
+async def test_evidence_that_the_topic_does_not_take_keeps_no_decision_out_of_the_log(
+    store: Store,
+) -> None:
+    class Small(FakeLog):
+        async def publish(self, entries: Sequence[tuple[str, bytes]]) -> None:
+            if any("/evidence/" in key for key, _ in entries):
+                raise OSError("too large")
+            await super().publish(entries)
+
+    site, log = failing(), Small()
+    view = await pass_time(remembering(store, site, log), site, BAD + 10 * MINUTE)
     assert view.log_problem is None
     assert len([key for key in log.values if "/decision/" in key]) == len(GOOD_END)
 

@@ -216,13 +216,15 @@ async def test_what_got_lost_can_be_put_back_once(store: Store) -> None:
     mine = kept(store)
     book = await mine.save("offers", HELD, decisions=[decision(1)])
     await store.client.flushdb()
-    back = await mine.put_back("offers", book, [decision(1)], {"offers:new:1:1": b"why"})
+    back = await mine.put_back(
+        "offers", book, 0, decisions=[decision(1)], evidence={"offers:new:1:1": b"why"}
+    )
     assert back.standings == book.standings
     assert await mine.load("offers") == back
     assert await mine.decisions("offers") == [decision(1)]
     assert await mine.evidence("offers", "offers:new:1:1") == b"why"
     with pytest.raises(StaleBookError):
-        await mine.put_back("offers", book, [], {})
+        await mine.put_back("offers", book, 0)
     assert await mine.decisions("offers") == [decision(1)]
 
 

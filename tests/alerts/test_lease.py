@@ -157,3 +157,15 @@ async def test_a_store_that_is_away_is_told() -> None:
         await ann.renew(NAMES)
     assert tokens(ann) == [None, None]
     await away.close()
+
+
+async def test_a_lease_that_is_dropped_while_it_is_renewed_is_taken_anew(store: Store) -> None:
+    ann = leases(store, "ann", Time())
+    await ann.renew(NAMES)
+    renewing = asyncio.create_task(ann.renew(NAMES))
+    await asyncio.sleep(0)  # it has asked, and waits
+    ann.drop("offers")
+    await renewing
+    await store.client.delete(*[key async for key in store.client.scan_iter("*:lease:*")])
+    await ann.renew(NAMES)
+    assert None not in tokens(ann)

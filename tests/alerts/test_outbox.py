@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from alerts.machine import Accepted, Command, Failed, Happening, Look, Policy, Verified, transition
 from alerts.order import Order, Receipt, Verification
-from alerts.outbox import Dispatcher, Fate, fate
+from alerts.outbox import Dispatcher, Fate, fate, is_open
 from alerts.standing import ACTING, Standing, State
 
 
@@ -39,6 +39,17 @@ def test_an_order_stays_until_it_was_accepted_and_took_effect(state: State) -> N
     for acted_at, found in zip((None, 5), expected, strict=True):
         standing = Standing(state=state, decision="d1", acted_at=acted_at)
         assert fate(ORDER, standing) is found
+
+
+@pytest.mark.parametrize("state", sorted(State))
+@pytest.mark.parametrize("acted_at", [None, 5])
+def test_an_order_is_open_exactly_where_something_is_still_to_be_done_about_it(
+    state: State, acted_at: int | None
+) -> None:
+    standing = Standing(state=state, decision="d1", acted_at=acted_at)
+    assert is_open(standing) is (fate(ORDER, standing) is not Fate.SETTLED)
+    untaken = state is State.ROLLED_BACK and acted_at is None
+    assert is_open(standing) is (untaken or state in ACTING)
 
 
 @pytest.mark.parametrize("state", sorted(State))
