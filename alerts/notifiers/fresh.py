@@ -51,7 +51,6 @@ class Fresh:
         else:
             found = [decision for decision in decisions if decision.id not in known]
             found = self._after_cursor(decisions, found)
-        found = _since_restored(found)
         self._told |= {decision.id for decision in found}
         self._forget()
         return found
@@ -75,14 +74,6 @@ class Fresh:
         for name in list(self._noticed)[:-KEPT]:
             del self._noticed[name]
             self._told.discard(name)
-
-
-def _since_restored(found: list[Decision]) -> list[Decision]:
-    """Without what came back with a state that had been lost: it was told before that."""
-    for index in reversed(range(len(found))):
-        if found[index].action == "restored":
-            return found[index:]
-    return found
 
 
 class Progress:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from alerts.book import Decision
 from alerts.notifiers.news import News
 from alerts.notifiers.post import Poster, Problem, Target, checked, under
-from alerts.notifiers.words import filled, headline, plain
+from alerts.notifiers.words import filled, headline, plain, unsigned
 from alerts.order import Receipt
 
 
@@ -35,7 +35,7 @@ def annotation(
     """The annotation of a decision, as Grafana's `POST /api/annotations` takes it; its text is HTML."""
     name, treatment = plain(decision.experiment, 80), plain(decision.treatment, 80)
     lines = [f"{treatment} of {name} {headline(decision)}"]
-    lines += [f"- {plain(reason, REASON)}" for reason in decision.reasons[:REASONS]]
+    lines += [f"- {plain(reason, REASON)}" for reason in unsigned(decision)[:REASONS]]
     lines.append(f"by {plain(decision.actor, 64)}")
     text = [html.escape(line) for line in lines]
     if link is not None:

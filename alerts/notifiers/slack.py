@@ -5,7 +5,7 @@ import re
 from alerts.book import Decision
 from alerts.notifiers.news import News
 from alerts.notifiers.post import Poster, Target, checked
-from alerts.notifiers.words import filled, headline, plain, rfc3339
+from alerts.notifiers.words import filled, headline, plain, rfc3339, unsigned
 from alerts.order import Receipt
 
 
@@ -50,7 +50,7 @@ def message(decision: Decision, link: str | None = None) -> str:
     who = f"*{escaped(decision.treatment, 64)}* of *{escaped(decision.experiment, 64)}*"
     said = escaped(headline(decision), 100)
     lines = [" ".join(filter(None, (sign, f"{who} {said}")))]
-    lines += [f"• {escaped(reason, REASON)}" for reason in decision.reasons[:REASONS]]
+    lines += [f"• {escaped(reason, REASON)}" for reason in unsigned(decision)[:REASONS]]
     more = len(decision.reasons) - REASONS
     if more > 0:
         lines.append(f"• and {more} more")

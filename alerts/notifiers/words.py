@@ -28,7 +28,6 @@ HEADLINES = {
     "braked": "would be rolled back, but for too many rollbacks lately: somebody has to decide",
     "rearm": "was re-armed",
     "end": "was ended",
-    "restored": "was restored after its state was lost",
 }
 """By action, what it says of the treatment."""
 
@@ -70,6 +69,11 @@ def rfc3339(at: int) -> str:
 def headline(decision: Decision) -> str:
     """What the decision says of its treatment; the bare action where that is not known here."""
     return HEADLINES.get(decision.action, plain(decision.action.replace("_", " "), 64))
+
+
+def unsigned(decision: Decision) -> tuple[str, ...]:
+    """Its reasons, for where the actor stands beside them: without the name that a person's word begins with."""
+    return tuple(reason.removeprefix(f"{decision.actor}: ") for reason in decision.reasons)
 
 
 def filled(link: str, experiment: str, treatment: str, decision: str) -> str:

@@ -80,13 +80,6 @@ def test_what_a_cursor_covers_is_not_told_when_it_comes_back_later() -> None:
     assert numbers(fresh.look(decisions, NOW)) == [3, 4]
 
 
-def test_what_came_back_before_a_restoration_was_told_before() -> None:
-    fresh = Fresh()
-    fresh.look([], NOW)
-    back = [*made(3), decision(3, "restored"), decision(4)]
-    assert numbers(fresh.look(back, NOW)) == [3, 4]
-
-
 def test_what_is_remembered_is_bounded_and_still_nothing_is_told_twice() -> None:
     fresh, decisions = Fresh(), made(10 * KEPT)
     told: list[int] = []
