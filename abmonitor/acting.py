@@ -39,6 +39,7 @@ class Acting:
         """
         if not self._books.leads(name):
             self._empty.discard(name)  # whoever leads meanwhile may order something
+            self._courier.leave(name)
             return
         if not self._may_hold(name):
             return

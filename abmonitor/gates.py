@@ -125,9 +125,7 @@ class Gates:
             why = f"it took more than {self.patience:g} s"
         except (RedisError, OSError) as error:
             why = in_words(error)
-        except (
-            Exception
-        ):  # to Flagger a mistake of ours is neither a yes nor worth a retry
+        except Exception:  # to Flagger a mistake of ours is neither a yes nor worth a retry
             logger.exception("%s %s", request.method, request.path)
             why = MISTAKE
         return as_json({"error": why}, 403)

@@ -94,10 +94,6 @@ def _verified(standing: Standing, at: int, policy: Policy) -> Transition:
 
 def _read_back(standing: Standing, news: ReadBack, policy: Policy) -> Transition:
     at, state = news.at, news.state
-    if standing.state is State.ROLLED_BACK and standing.verified is False:
-        # Where traffic cannot be seen, this is all that there is.
-        done = state is Verification.DONE
-        return moved(standing, standing.state, at, verified=done, read_back=state)
     if standing.state not in ACTING or standing.acted_at is None:
         return Transition(standing=standing)  # an answer about an attempt that is over
     standing = msgspec.structs.replace(standing, read_back=state)
@@ -109,18 +105,18 @@ def _read_back(standing: Standing, news: ReadBack, policy: Policy) -> Transition
 def _returned(standing: Standing, news: Returned, policy: Policy) -> Transition:
     """A treatment that was rolled back gets traffic again: that takes a new order.
 
-    Not in a pause, for a person may be at work; it is told once, and acted on when the pause ends.
+    Not in a pause, for a person may be at work, and not in a dry run, which orders nothing: it is told
+    once, and acted on when that ends. It stays rolled back, or the end of a dry run, which begins a new
+    epoch, would arm it again without a person.
     """
     if standing.state is not State.ROLLED_BACK:
         return Transition(standing=standing)
     at, action, why = news.at, "traffic_returned", news.reason
-    if standing.paused:
+    if standing.paused or policy.dry_run:
         told = None if standing.returned else action
-        return moved(standing, standing.state, at, told, (why,), returned=True)
+        dry = ("dry_run: nothing is ordered",) if policy.dry_run else ()
+        return moved(standing, standing.state, at, told, (why, *dry), returned=True)
     causes = _with(standing.causes, why)
-    if policy.dry_run:
-        dry = (why, "dry_run: nothing is ordered")
-        return moved(standing, State.WOULD_ROLL_BACK, at, action, dry, causes=causes)
     return moved(standing, State.ROLLBACK_FAILED, at, action, (why,), causes=causes)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from alerts.happenings import Command, Policy, Transition, moved, rollback
+from alerts.happenings import Command, Policy, Transition, moved, rollback, unpaused
 from alerts.standing import ACTING, Pause, Standing, State, renewed
 from metrics.duration import Duration
 from metrics.moment import Moment
@@ -55,10 +55,13 @@ def _pause(standing: Standing, command: Command, policy: Policy) -> Transition:
             standing,
             f"until {Moment(command.until)} is over: expected a time after {Moment(command.at)}",
         )
-    pause = Pause(command.actor, command.reason, command.until)
+    begun = command.at if standing.paused is None else standing.paused.since
+    pause = Pause(command.actor, command.reason, command.until, begun)
     if pause == standing.paused:
         return _refused(standing, f"it is paused already, by {pause.actor}: {pause.reason}")
-    return moved(standing, standing.state, command.at, "pause", _said(command), paused=pause)
+    until = "" if pause.until is None else f", until {Moment(pause.until)}"
+    said = tuple(f"{told}{until}" for told in _said(command))
+    return moved(standing, standing.state, command.at, "pause", said, paused=pause)
 
 
 def _resume(standing: Standing, command: Command, policy: Policy) -> Transition:
@@ -66,7 +69,7 @@ def _resume(standing: Standing, command: Command, policy: Policy) -> Transition:
     del policy
     at, said = command.at, _said(command)
     if standing.paused:
-        return moved(standing, standing.state, at, "resume", said, paused=None)
+        return Transition(standing=unpaused(standing, at), action="resume", reasons=said)
     if standing.state is not State.HOLD:
         return _refused(
             standing, f"there is nothing to resume: it is {_words(standing)}, and not paused"

@@ -149,6 +149,20 @@ def moved(
     return Transition(standing=after, action=action, reasons=reasons)
 
 
+def unpaused(standing: Standing, at: int) -> Standing:
+    """The standing once its pause has ended, at `at` or before that by itself.
+
+    Nobody could act in it, so a hold's deadline goes on where it stopped; and traffic that comes back in
+    the next pause is told anew. Where it is not known when the pause began, the deadline starts anew.
+    """
+    pause, since = standing.paused, standing.since
+    if pause is not None and standing.state is State.HOLD:
+        ended = at if pause.until is None else min(at, pause.until)
+        stopped = since if pause.since is None else max(since, pause.since)
+        since += max(0, ended - stopped)
+    return msgspec.structs.replace(standing, paused=None, returned=False, since=since)
+
+
 def rollback(standing: Standing, reasons: tuple[str, ...], at: int, policy: Policy) -> Transition:
     """The transition that orders a rollback, or in a dry run says that it would."""
     state = State.WOULD_ROLL_BACK if policy.dry_run else State.ROLLING_BACK

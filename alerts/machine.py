@@ -25,6 +25,7 @@ from alerts.happenings import (
     Waiting,
     moved,
     rollback,
+    unpaused,
 )
 from alerts.standing import ACTING, WATCHED, Pause, Standing, State
 from metrics.experiment import MINUTE
@@ -117,7 +118,7 @@ def _unpaused(standing: Standing, at: int, go_on: Callable[[Standing], Transitio
     pause = standing.paused
     if pause is None or pause.until is None or at < pause.until:
         return go_on(standing)
-    made = go_on(msgspec.structs.replace(standing, paused=None))
+    made = go_on(unpaused(standing, at))
     if made.action is None:
         return msgspec.structs.replace(made, action="resume", reasons=("the pause is over",))
     return made

@@ -51,6 +51,8 @@ class Pause(msgspec.Struct, frozen=True):
     actor: str
     reason: str
     until: int | None = None
+    since: int | None = None
+    """When the treatment was first paused; a pause in place of another one goes on with it. None: not known."""
 
 
 class Sighting(msgspec.Struct, frozen=True):
@@ -90,7 +92,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """People were told that it fails for too long."""
     verified: bool | None = None
     returned: bool = False
-    """People were told that traffic came back in a pause."""
+    """People were told that traffic came back, in this pause or in a dry run."""
     overdue: bool = False
     """People were told that it holds for too long."""
     passed: bool = False

@@ -161,7 +161,9 @@ def verification(rollout: Rollout, order: Order, *, trust: bool) -> tuple[Verifi
     if rollout.needs_abort:
         return Verification.FAILED, "it is not aborted"
     if not status.aborted_at or status.phase != "Degraded":
-        seen = f"it is in the phase {status.phase!r}" if status.aborted_at else "nobody has seen that"
+        seen = (
+            f"it is in the phase {status.phase!r}" if status.aborted_at else "nobody has seen that"
+        )
         return Verification.PENDING, f"aborted, but {seen} yet"
     return _traffic(rollout)
 

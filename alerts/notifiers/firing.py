@@ -84,10 +84,10 @@ def _failed(situation: Situation, _: int) -> Iterator[Alert]:
 
 
 def _returned(situation: Situation, _: int) -> Iterator[Alert]:
-    """Nothing is done about it in a pause, for a person may be at work."""
+    """Nothing is done about it in a pause, for a person may be at work, or in a dry run."""
     standing = situation.standing
     if standing.state is State.ROLLED_BACK and standing.returned:
-        words = "gets traffic although it was rolled back; a pause keeps it from being taken away"
+        words = "gets traffic although it was rolled back; a pause, or a dry run, keeps it from being taken away"
         back = situation.decided("traffic_returned")
         reasons = back.reasons if back else standing.causes
         yield _alert("AbmonitorTrafficReturned", "critical", situation, words, reasons)

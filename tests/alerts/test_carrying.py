@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
+from alerts.book import Book
+from alerts.bookkeeping import begun_anew
 from alerts.carrying import NOT_YET, UNCONFIRMED, UNSEEN
 from alerts.health import HoldOptions
 from alerts.machine import (
@@ -22,6 +24,7 @@ from alerts.machine import (
     transition,
 )
 from alerts.order import Verification
+from alerts.outbox import is_open
 from alerts.standing import Pause, Standing, State, ordered
 from metrics.duration import Duration
 from metrics.experiment import MINUTE
@@ -122,17 +125,16 @@ def test_an_answer_about_an_attempt_that_is_over_says_nothing(state: Verificatio
         assert transition(standing, read(state), LIVE).standing == standing
 
 
-@pytest.mark.parametrize(
-    ("answer", "verified"),
-    [(DONE, True), (PENDING, False), (REFUTED, False), (UNREAD, False)],
-)
-def test_where_traffic_cannot_be_seen_the_read_back_alone_verifies(
-    answer: ReadBack, *, verified: bool
+@pytest.mark.parametrize("answer", [DONE, PENDING, REFUTED, UNREAD])
+def test_where_traffic_cannot_be_seen_a_rollback_is_over_as_soon_as_it_was_accepted(
+    answer: ReadBack,
 ) -> None:
     made = run(ORDERED, Accepted(AT, observable=False), answer)
     assert actions(made) == ["rolled_back", None]
     assert made[0].standing.verified is False
-    assert (made[1].standing.state, made[1].standing.verified) == (State.ROLLED_BACK, verified)
+    assert made[1].standing == made[0].standing
+    # Nobody reads it back: its order has left the outbox.
+    assert not is_open(made[0].standing)
 
 
 # --- without effect ---------------------------------------------------------------------------------
@@ -243,6 +245,42 @@ def test_traffic_that_comes_back_in_a_pause_is_told_once_and_acted_on_when_it_en
     made = run(rolled_back(), pause, *back[:2], Elapsed(AT + 10 * MINUTE), back[2])
     assert actions(made) == ["pause", "traffic_returned", None, "resume", "traffic_returned"]
     assert [each.orders for each in made] == [False] * 4 + [True]
+
+
+def test_traffic_that_comes_back_in_a_second_pause_is_told_again() -> None:
+    first, second = (Command(AT + n, "pause", "ann", "at work") for n in (0, 20))
+    back = [Returned(AT + n, BACK) for n in (1, 2, 21, 22)]
+    over = Command(AT + 10, "resume", "ann", "done")
+    made = run(rolled_back(), first, *back[:2], over, second, *back[2:])
+    told = ["pause", "traffic_returned", None, "resume", "pause", "traffic_returned", None]
+    assert actions(made) == told
+    assert {each.standing.state for each in made} == {State.ROLLED_BACK}
+
+
+def test_a_pause_that_runs_out_without_traffic_forgets_that_it_came_back_too() -> None:
+    pause = Command(AT, "pause", "ann", "at work", AT + 10)
+    made = run(rolled_back(), pause, Returned(AT + 5, BACK), Elapsed(AT + 10))
+    assert [each.standing.returned for each in made] == [False, True, False]
+
+
+DRY = Policy(dry_run=True, hold=HOLD)
+
+
+def test_in_a_dry_run_traffic_that_comes_back_is_told_once_and_it_stays_rolled_back() -> None:
+    before = rolled_back()
+    made = run(before, *(Returned(AT + n, BACK) for n in range(3)), policy=DRY)
+    assert actions(made) == ["traffic_returned", None, None]
+    assert made[0].reasons == (BACK, "dry_run: nothing is ordered")
+    assert [each.orders for each in made] == [False] * 3
+    assert made[-1].standing == msgspec.structs.replace(before, returned=True)
+
+
+def test_the_end_of_a_dry_run_arms_nothing_and_traffic_that_is_back_is_ordered_away() -> None:
+    (dry,) = run(rolled_back(), Returned(AT, BACK), policy=DRY)
+    book = begun_anew(Book(standings={"new": dry.standing}, settings="dry"), "live", AT + 5)
+    assert book.standings["new"] == dry.standing
+    (made,) = run(book.standings["new"], Returned(AT + 6, BACK))
+    assert (made.action, made.orders) == ("traffic_returned", True)
 
 
 @pytest.mark.parametrize("verb", ["rearm", "end"])

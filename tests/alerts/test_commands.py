@@ -61,7 +61,16 @@ def test_the_same_pause_again_changes_nothing_and_another_one_replaces_it() -> N
     paused = told(Standing(), "pause", until=AT + 10).standing
     assert refusal(told(paused, "pause", until=AT + 10)) == "it is paused already, by ann: because"
     longer = told(paused, "pause", until=AT + 20)
-    assert (longer.action, longer.standing.paused) == ("pause", Pause("ann", "because", AT + 20))
+    assert (longer.action, longer.standing.paused) == (
+        "pause",
+        Pause("ann", "because", AT + 20, AT),
+    )
+
+
+def test_a_pause_says_until_when() -> None:
+    assert told(Standing(), "pause").reasons == ("ann: because",)
+    until = told(Standing(), "pause", until=AT + MINUTE).reasons
+    assert until == ("ann: because, until 2023-11-14T22:14:20Z",)
 
 
 @pytest.mark.parametrize("state", sorted({*State} - {State.HOLD, State.ENDED}))

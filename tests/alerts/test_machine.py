@@ -1,6 +1,6 @@
 """The state machine: every pair of state and happening, and what holds on every path."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -216,7 +216,8 @@ def test_a_dry_run_goes_the_same_way_to_would_roll_back(
         assert made.standing.state is State.WOULD_ROLL_BACK
         assert made.action == "would_roll_back"
     elif name == "returned" and before is not after:
-        assert made.standing.state is State.WOULD_ROLL_BACK
+        # Only a person leads out of it, and no end of a dry run.
+        assert made.standing.state is before is State.ROLLED_BACK
         assert made.reasons[-1].startswith("dry_run")
     else:
         assert made.standing.state is after
@@ -410,13 +411,40 @@ def test_a_hold_that_is_over_does_not_count_as_overdue() -> None:
     assert actions(made) == ["hold", "release"]
 
 
-def test_the_deadline_of_a_hold_waits_for_the_end_of_a_pause() -> None:
-    held = [Look(AT + n, hold=HOLD) for n in (0, 200, 300)]
+def test_the_deadline_of_a_hold_counts_from_the_end_of_a_pause_that_a_person_ends() -> None:
+    held = [Look(AT + n, hold=HOLD) for n in (0, 200, 349, 350)]
     made = run(
-        Standing(), command("pause"), *held[:2], command("resume", AT + 250), held[2],
+        Standing(), command("pause"), *held[:2], command("resume", AT + 250), *held[2:],
         policy=DEADLINE,
     )  # fmt: skip
-    assert actions(made) == ["pause", "hold", None, "resume", "rollback"]
+    assert actions(made) == ["pause", "hold", None, "resume", None, "rollback"]
+
+
+@pytest.mark.parametrize("happening", [Elapsed, lambda at: Look(at, hold=HOLD)])
+def test_the_deadline_of_a_hold_goes_on_where_a_pause_stopped_it_however_late_that_is_noticed(
+    happening: Callable[[int], Happening],
+) -> None:
+    over, late = AT + 300, LOOKS_LATE if happening is Elapsed else 0
+    held = run(Standing(), Look(AT, hold=HOLD), command("pause", AT + 10, until=over))
+    times = [over, over + 50, over + 89 + late, over + 90 + late]  # 10 were used up before
+    made = run(held[-1].standing, *map(happening, times), policy=DEADLINE)
+    assert actions(made) == ["resume", None, None, "rollback"]
+    noticed_late = transition(held[-1].standing, happening(times[-1]), DEADLINE)
+    assert noticed_late.action == "rollback"
+
+
+def test_a_pause_in_place_of_another_one_stops_the_deadline_since_the_first() -> None:
+    pauses = [command("pause", AT + 10, until=AT + 50), command("pause", AT + 40, until=AT + 300)]
+    held = run(Standing(), Look(AT, hold=HOLD), *pauses)[-1].standing
+    assert transition(held, Elapsed(AT + 300), LIVE).standing.since == AT + 290
+
+
+@pytest.mark.parametrize("state", sorted(State))
+def test_a_pause_that_ends_moves_no_clock_but_that_of_a_hold(state: State) -> None:
+    paused = replace_pause(standing_at(state), until=AT)
+    after = transition(paused, command("resume", AT - 5), LIVE)
+    moves = state is State.HOLD
+    assert after.standing.since == (AT - 5 if moves else 7)
 
 
 def test_without_a_deadline_it_holds_for_ever() -> None:
@@ -481,7 +509,7 @@ def test_arming_again_starts_a_new_epoch_that_knows_nothing_of_the_old_one() -> 
         Verified(AT),
         command("rearm", AT + 50, force=True),
     )
-    paused = Pause("ann", "because")
+    paused = Pause("ann", "because", since=AT)
     assert made[-1].standing == Standing(since=AT + 50, begun=AT + 50, epoch=5, paused=paused)
 
 
@@ -687,8 +715,8 @@ def test_only_a_person_leads_out_of_rolled_back_or_traffic_that_came_back(
     for before, happening, policy, made in steps(path):
         if before.state is State.ROLLED_BACK is not made.standing.state:
             if isinstance(happening, Returned):
-                left = State.WOULD_ROLL_BACK if policy.dry_run else State.ROLLBACK_FAILED
-                assert made.standing.state is left
+                assert made.standing.state is State.ROLLBACK_FAILED
+                assert not policy.dry_run
                 assert made.action == "traffic_returned"
             else:
                 assert isinstance(happening, Command)
@@ -759,7 +787,9 @@ def test_people_are_told_of_every_change_of_state_but_of_those_between_healthy_s
         if made.action is None and made.standing.state is not before.state:
             assert {before.state, made.standing.state} <= quiet
         if made.standing.state is before.state:
-            assert made.standing.since == before.since or made.action == "rearm"
+            unpaused = before.paused and not made.standing.paused
+            moves = made.action == "rearm" or (unpaused and before.state is State.HOLD)
+            assert made.standing.since == before.since or moves
         if made.refused is not None:
             assert (made.standing, made.action) == (before, None)
 
