@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import SupportsFloat
 
 import numpy as np
 
@@ -13,13 +14,14 @@ from alerts.judge import Judgement
 from alerts.recheck import CLOSE, Recheck
 from alerts.weighing import Weigher
 from metrics.confusion import WEIGHT_UNIT
-from metrics.evidence import Evidence
+from metrics.evidence import Evidence, bounds
 from metrics.experiment import Experiment
 from metrics.facts import Facts
 from metrics.moment import Moment
 from metrics.rates import RateState, log_harm, log_safe
 from metrics.ratios import CELLS
 from metrics.sequential import critical_z, scale_for, start_weights
+from metrics.value import finite
 
 
 Cells = Mapping[str, float]
@@ -114,7 +116,7 @@ def _starts(weigher: Weigher, found: Evidence, arms: Arms) -> Iterator[str]:
     """The evidence since the beginning, since the start that says most, and of all starts together."""
     alone = found.by_start - np.log(start_weights(found.starts))
     yield f"ln E since the beginning = {float(alone[0]):.6g}, weight 1/2"
-    best = int(found.by_start.argmax())
+    best = int(found.strongest)
     if best:
         j = int(found.starts[best])
         harm, se = float(found.since.harm[best]), float(found.since.se[best])
@@ -125,6 +127,11 @@ def _starts(weigher: Weigher, found: Evidence, arms: Arms) -> Iterator[str]:
         )
     n = found.starts.size
     yield f"ln E of all {n} starts, each with its weight = {float(found.log_harm):.6g}"
+    ends = bounds(weigher.test, found)
+    when = "since that start about" if best else "over the whole epoch"
+    yield f"together they prove that harm beyond the margin is at least {_known(ends.late)} {when}"
+    if best:
+        yield f"the beginning by itself proves at least {_known(ends.least)} over the whole epoch"
     if math.isfinite(float(found.log_safe)):
         ratio = float(weigher.test.safe_ratio(found.whole))
         reach = float(critical_z(weigher.test.alpha_pass, ratio))
@@ -234,6 +241,10 @@ def _apart(judged: object, name: str, by_hand: float | None) -> Iterator[str]:
         or not math.isclose(stored, by_hand, rel_tol=CLOSE, abs_tol=1e-12)
     ):
         yield f"{name}: stored {_number(stored)}, {_number(by_hand)} straight from the counts"
+
+
+def _known(value: SupportsFloat) -> str:
+    return _number(finite(float(value)))
 
 
 def _number(value: float | None) -> str:

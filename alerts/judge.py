@@ -30,13 +30,15 @@ class Phase(StrEnum):
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
-    """Treatment against control, and between what it lies at every look."""
+    """Treatment against control over the whole epoch, and between what it lies at every look."""
 
     kind: Literal["difference", "ratio"]
     """Treatment minus control in the metric's unit, or treatment over control."""
     estimate: float
     lower: float | None = None
+    """Never above the estimate."""
     upper: float | None = None
+    """Never below the estimate."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,13 +52,18 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     safe_needed: float
 
 
-class Strongest(msgspec.Struct, frozen=True, kw_only=True):
-    """The stretch that says most for harm, where that is not the whole epoch: something has changed."""
+class Strongest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The stretch that says most for harm, where that is not the whole epoch: something has changed.
+
+    What is not known is left out, so that decisions that were sealed without a bound keep their hash.
+    """
 
     since: int
     """Its beginning (epoch ms, arrival time)."""
     difference: float
     """Treatment minus control since then."""
+    bound: float | None = None
+    """The end of it that is nearest to no harm: it is as bad as that, or worse."""
 
 
 class Missing(msgspec.Struct, frozen=True, kw_only=True):

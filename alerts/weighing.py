@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import SupportsFloat
 
 import msgspec
 import numpy as np
@@ -14,8 +15,8 @@ from alerts.testing import Testing
 from metrics.catalogue import CATALOGUE
 from metrics.clusters import inflation
 from metrics.contrast import MIN_POSITIVES, Margin, value_of
+from metrics.evidence import Bounds, Test, bounds, missing, weigh
 from metrics.evidence import Evidence as Found
-from metrics.evidence import Test, bounds, missing, weigh
 from metrics.experiment import Experiment
 from metrics.facts import Facts
 from metrics.moment import Moment
@@ -85,13 +86,19 @@ class Weigher:
         passed = safe >= -math.log(self.test.alpha_pass) and self._calm(found)
         phase = Phase.PASS if passed else Phase.INCONCLUSIVE
         phase = told.phase if told.phase is Phase.FAIL else phase
-        effect = self._effect(found, theirs)
-        strongest = self._strongest(found, arms, theirs)
+        ends = bounds(self.test, found)
+        effect = self._effect(found, ends, theirs)
+        strongest = self._strongest(found, ends, arms, theirs)
         wait = self._missing(found, told.n, arms, at) if phase is Phase.INCONCLUSIVE else None
         return msgspec.structs.replace(
             told,
             phase=phase,
-            reason=self._sentence(phase, effect, (ours, theirs), wait) + _change(strongest, phase),
+            reason=self._seen((ours, theirs), effect)
+            + (
+                self._harm(effect, strongest, theirs, kept.alarmed_at)
+                if phase is Phase.FAIL
+                else self._room(effect, theirs, wait, passed=phase is Phase.PASS)
+            ),
             effect=effect,
             missing=wait,
             strongest=strongest,
@@ -123,28 +130,38 @@ class Weigher:
             safe_needed=-math.log(self.test.alpha_pass),
         )
 
-    def _effect(self, found: Found, control: float) -> Effect:
-        """The difference, each end from the test that decides on its side; late changes included."""
-        least, most = (float(end) for end in bounds(self.test, found))
-        sign = 1.0 if CATALOGUE[self.guardrail.metric].harm == "rising" else -1.0
-        tolerated = self._tolerated(control)
-        estimate = sign * (float(found.whole.harm) + tolerated)
+    def _effect(self, found: Found, ends: Bounds, control: float) -> Effect:
+        """The difference over the whole epoch, each end from the test that decides on its side."""
+        least, estimate, most = (
+            self._difference(harm, control) for harm in (ends.least, found.whole.harm, ends.most)
+        )
         # Not sorted: an end that is not known is NaN, which has no order.
-        ends = (least, most) if sign > 0 else (most, least)
-        lower, upper = (sign * (end + tolerated) for end in ends)
+        lower, upper = (least, most) if self._sign > 0 else (most, least)
         return Effect(
             kind="difference", estimate=estimate, lower=finite(lower), upper=finite(upper)
         )
 
-    def _strongest(self, found: Found, arms: Arms, control: float) -> Strongest | None:
-        """Where the evidence of harm is strongest, if that is not the whole epoch."""
-        best = int((found.by_start - np.log(start_weights(found.starts))).argmax())
-        harm = float(found.since.harm[best])
-        if best == 0 or not math.isfinite(harm):
+    def _strongest(
+        self, found: Found, ends: Bounds, arms: Arms, control: float
+    ) -> Strongest | None:
+        """What is found since the start that counts most, if that is not the beginning."""
+        best = int(found.strongest)
+        if best == 0:
             return None
-        sign = 1.0 if CATALOGUE[self.guardrail.metric].harm == "rising" else -1.0
-        difference = sign * (harm + self._tolerated(control))
-        return Strongest(since=arms.starts[int(found.starts[best]) - 1], difference=difference)
+        return Strongest(
+            since=arms.starts[int(found.starts[best]) - 1],
+            difference=self._difference(found.since.harm[best], control),
+            bound=finite(self._difference(ends.late, control)),
+        )
+
+    @property
+    def _sign(self) -> float:
+        """Of a difference that is harm."""
+        return 1.0 if CATALOGUE[self.guardrail.metric].harm == "rising" else -1.0
+
+    def _difference(self, harm: SupportsFloat, control: float) -> float:
+        """Treatment minus control, of what is harm beyond the margin; NaN and infinity stay."""
+        return self._sign * (float(harm) + self._tolerated(control))
 
     def _tolerated(self, control: float) -> float:
         return self.test.margin.absolute + self.test.margin.relative * abs(control)
@@ -164,28 +181,46 @@ class Weigher:
             )
         return f"{self.guardrail.metric} cannot be known yet"
 
-    def _sentence(
-        self, phase: Phase, effect: Effect, values: tuple[float, float], wait: Missing | None
-    ) -> str:
-        """What was found, for people; the numbers are in the judgement."""
+    def _seen(self, values: tuple[float, float], effect: Effect) -> str:
+        """What the two variants do over the whole epoch, for people."""
         metric, (ours, theirs) = self.guardrail.metric, values
-        rising = CATALOGUE[metric].harm == "rising"
-        ends = (effect.lower, effect.upper) if rising else (effect.upper, effect.lower)
-        least, most = (end if end is None or rising else -end for end in ends)
-        tolerated = self._tolerated(theirs)
-        told = f"{tolerated:.3g} is tolerated"
+        if CATALOGUE[metric].relative_only:
+            return f"{metric} {effect.estimate:+.4g} against the control: "
         early = self.guardrail.landmark
         named = f"{metric} by labels of the first {early}" if early else metric
-        seen = f"{named} {ours:.4g} against {theirs:.4g} of the control"
-        if CATALOGUE[metric].relative_only:
-            seen = f"{metric} {effect.estimate:+.4g} against the control"
-        if phase is Phase.FAIL:
-            return f"{seen}: worse by {max(least or 0.0, tolerated):.3g} or more, {told}"
-        if phase is Phase.PASS and most is not None:
+        return f"{named} {ours:.4g} against {theirs:.4g} of the control: "
+
+    def _harm(
+        self, effect: Effect, strongest: Strongest | None, control: float, alarmed_at: int | None
+    ) -> str:
+        """How much worse it is proven to be, and since when; all numbers are in the judgement."""
+        tolerated = self._tolerated(control)
+        near = effect.upper if self._sign < 0 else effect.lower
+        least = strongest.bound if strongest else near
+        if least is None or self._sign * least < tolerated:
+            # An alarm stays when what raised it can no longer be seen for all that came later.
+            when = f" at {Moment(alarmed_at)}" if alarmed_at is not None else ""
+            return f"proven{when} to be worse than the {tolerated:.3g} that is tolerated"
+        told = f"worse by {self._sign * least:.3g} or more"
+        if strongest:
+            estimate = self._sign * effect.estimate
+            side = "worse" if estimate > 0 else "better"
+            told = (
+                f"since about {Moment(strongest.since)} {told};"
+                f" over the whole epoch {side} by about {abs(estimate):.3g}"
+            )
+        return f"{told}, {tolerated:.3g} is tolerated"
+
+    def _room(self, effect: Effect, control: float, wait: Missing | None, *, passed: bool) -> str:
+        """Between what it lies where it is not harmful; all numbers are in the judgement."""
+        told = f"{self._tolerated(control):.3g} is tolerated"
+        far = effect.lower if self._sign < 0 else effect.upper
+        if passed and far is not None:
+            most = self._sign * far
             side = f"better by {-most:.3g} or more" if most <= 0 else f"worse by {most:.3g} at most"
-            return f"{seen}: {side}, {told}"
+            return f"{side}, {told}"
         more = f"; about {wait.predictions:,} more predictions decide" if wait else ""
-        return f"{seen}: a difference {_range(effect)}, {told}{more}"
+        return f"a difference {_range(effect)}, {told}{more}"
 
 
 def _sums(arms: Arms) -> tuple[Facts, Facts]:
@@ -200,10 +235,3 @@ def _range(effect: Effect) -> str:
         side = "above" if effect.upper is None else "below"
         return "that is not known yet" if end is None else f"{side} {end:+.3g}"
     return f"of {effect.lower:+.3g} to {effect.upper:+.3g}"
-
-
-def _change(strongest: Strongest | None, phase: Phase) -> str:
-    """Since when something is wrong, where it was not from the beginning."""
-    if strongest is None or phase is not Phase.FAIL:
-        return ""
-    return f"; since about {Moment(strongest.since)} the difference is {strongest.difference:+.3g}"

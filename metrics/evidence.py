@@ -109,6 +109,23 @@ class Evidence:
         """The contrast since the beginning, shape (...)."""
         return Stacked(self.since.harm[..., 0], self.since.se[..., 0], self.since.n[..., 0])
 
+    @property
+    def strongest(self) -> Ints:
+        """Which start counts most in the evidence of harm, shape (...); 0 is the beginning of the epoch."""
+        return np.asarray(self.by_start.argmax(axis=-1))
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Between what the harm beyond the margin lies; shape (...), NaN where nothing is known."""
+
+    least: Floats
+    """Over the whole epoch, never above its estimate."""
+    most: Floats
+    """Over the whole epoch, never below its estimate; infinite where that rests on too little."""
+    late: Floats
+    """Since the start that counts most, never above the estimate since then; `least` where that is the first."""
+
 
 def weigh(
     test: Test,
@@ -144,18 +161,39 @@ def weigh(
     return replace(found, log_safe=np.where(sure, safe, -np.inf))
 
 
-def bounds(test: Test, found: Evidence) -> tuple[Floats, Floats]:
+def bounds(test: Test, found: Evidence) -> Bounds:
     """Between what the harm beyond the margin lies: each end inverts the test that decides on its side.
 
-    The first is above 0 exactly when `log_harm` reaches 1/alpha. The second is below 0 when `log_safe`
-    reaches 1/alpha_pass, and is infinite where that rests on too little. NaN where nothing is known.
+    What all starts together prove is proven of some stretch, which is about the one that counts most:
+    `late` is above 0 when `log_harm` reaches 1/alpha. Of the whole epoch it is only told where the first
+    start counts most. Where it would be above the estimate of what it is told of, and for the whole epoch
+    otherwise, the bound is what that start proves by itself, at its part of alpha: lower, so that all hold
+    together. `most` is below 0 when `log_safe` reaches 1/alpha_pass.
     """
-    since, whole = found.since, found.whole
-    ratio = test.harm_ratio(since)
-    least = least_harm(since.harm, since.se, ratio, found.starts, test.alpha)
+    since, whole, strongest = found.since, found.whole, found.strongest
+    late = least_harm(since.harm, since.se, test.harm_ratio(since), found.starts, test.alpha)
+    crossing = late > _at(since.harm, strongest)[..., 0]
+    if crossing.any():
+        late = np.where(crossing, _alone(test, found, strongest), late)
+    least = late
+    if strongest.any():
+        least = np.where(strongest == 0, late, _alone(test, found, np.zeros_like(strongest)))
     reach = critical_z(test.alpha_pass, test.safe_ratio(whole))
     most = whole.harm + whole.se * reach
-    return least, np.where(np.isneginf(found.log_safe) & np.isfinite(most), np.inf, most)
+    most = np.where(np.isneginf(found.log_safe) & np.isfinite(most), np.inf, most)
+    return Bounds(least, most, late)
+
+
+def _alone(test: Test, found: Evidence, start: Ints) -> Floats:
+    """The least harm that one start proves by itself, at its part of alpha; shape (...) as `start`."""
+    since = Stacked(*(_at(of, start) for of in (found.since.harm, found.since.se, found.since.n)))
+    number = found.starts[start][..., None]
+    return least_harm(since.harm, since.se, test.harm_ratio(since), number, test.alpha)
+
+
+def _at(of: Floats, start: Ints) -> Floats:
+    """What belongs to a start, shape (..., 1)."""
+    return np.take_along_axis(of, start[..., None], axis=-1)
 
 
 def _stacked(

@@ -1,6 +1,7 @@
 """Weighing: what mature cohorts prove of one guardrail, what is told, and what is remembered."""
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,6 +24,7 @@ from metrics.contrast import MIN_POSITIVES
 from metrics.evidence import weigh
 from metrics.experiment import Money
 from metrics.ledger import Ledger
+from metrics.moment import Moment
 from metrics.units import COLUMNS, UNIT_BUCKETS
 
 
@@ -187,6 +189,11 @@ def test_the_alarm_comes_with_the_first_look_whose_evidence_reaches_one_over_alp
 def test_an_alarm_outlasts_a_recovery() -> None:
     looks = each_look([BAD] * 4 + [matured(tp=200, tn=800)] * 40, [GOOD] * 44)
     (early, early_kept), (late, late_kept) = looks[3], looks[-1]
+    assert early_kept.alarmed_at is not None
+    proven = (
+        f"proven at {Moment(early_kept.alarmed_at)} to be worse than the 0.05 that is tolerated"
+    )
+    assert late.reason.endswith(proven)
     assert early.phase is late.phase is Verdict.FAIL
     assert late_kept.alarmed_at == early_kept.alarmed_at
     assert late.value is not None
@@ -215,7 +222,37 @@ def test_a_change_after_a_long_time_of_health_is_found_and_told() -> None:
     assert found.strongest is not None
     assert START + 55 * COHORT <= found.strongest.since <= START + 62 * COHORT
     assert found.strongest.difference == pytest.approx(-0.3, abs=0.1)
-    assert "; since about 2023-11-15T" in found.reason
+    assert found.strongest.bound is not None
+    assert found.effect is not None
+    assert found.strongest.difference <= found.strongest.bound < -0.05
+    told = (
+        f": since about {Moment(found.strongest.since)} worse by {-found.strongest.bound:.3g} or more;"
+        f" over the whole epoch worse by about {-found.effect.estimate:.3g}, 0.05 is tolerated"
+    )
+    assert found.reason.endswith(told)
+
+
+def test_a_change_that_only_spoils_what_was_better_before_is_told_as_such() -> None:
+    best = matured(tp=180, fp=80, tn=720, fn=20)
+    found, _ = judged([best] * 60 + [BAD] * 10, [GOOD] * 70)
+    assert found.phase is Verdict.FAIL
+    assert found.effect is not None
+    assert f"; over the whole epoch better by about {found.effect.estimate:.3g}, " in found.reason
+
+
+def test_the_bounds_of_a_whole_epoch_with_an_abrupt_end_stand_on_their_sides_of_the_estimate() -> (
+    None
+):
+    worst = matured(tp=0, fp=300, tn=500, fn=200)
+    found, _ = judged([GOOD] * 60 + [worst] * 6, [GOOD] * 66)
+    assert found.effect is not None
+    assert found.strongest is not None
+    lower, upper = found.effect.lower, found.effect.upper
+    assert lower is not None
+    assert upper is not None
+    assert lower < found.effect.estimate < upper
+    assert found.strongest.bound is not None
+    assert found.strongest.bound < lower, "what changed is worse than the epoch can be as a whole"
 
 
 def test_harm_from_the_beginning_needs_no_word_about_since_when() -> None:
@@ -237,9 +274,80 @@ def test_bounds_and_verdict_are_of_one_mind(seed: int, recall: float, cohorts: i
     lower, upper = found.effect.lower, found.effect.upper
     assert lower is not None
     assert upper is not None
-    assert lower <= upper
-    assert (upper < -0.05) is (found.phase is Verdict.FAIL)
+    assert lower <= found.effect.estimate <= upper
+    harm = found.strongest.bound if found.strongest else upper
+    assert harm is not None
+    assert (harm < -0.05) is (found.phase is Verdict.FAIL)
     assert (lower > -0.05) is (found.phase is Verdict.PASS) or found.phase is Verdict.FAIL
+
+
+FALLING, RISING = RAP, Guardrail(metric="false_alarm_rate", test="sequential", margin=0.02)
+
+
+@st.composite
+def changing(draw: st.DrawFn) -> tuple[list[Ledger], list[Ledger]]:
+    """Random cohorts of treatment and control; the treatment changes up to twice, for better or worse."""
+    rng, size = np.random.default_rng(draw(st.integers(0, 2**32))), draw(st.integers(50, 1_000))
+    ours: list[Ledger] = []
+    for _ in range(draw(st.integers(1, 3))):
+        recall = draw(st.floats(0.0, 1.0))
+        alarms = draw(st.floats(0.0, 0.6))
+        count = draw(st.integers(1, 30))
+        ours += [drawn(rng, size, recall=recall, false_alarms=alarms) for _ in range(count)]
+    return ours, [drawn(rng, size) for _ in ours]
+
+
+@settings(max_examples=80, deadline=None)
+@given(changing(), st.sampled_from([FALLING, RISING]), st.booleans())
+def test_no_bound_is_on_the_wrong_side_of_its_estimate_whatever_changes(
+    series: tuple[list[Ledger], list[Ledger]], rule: Guardrail, before: bool
+) -> None:
+    found = changed(series, rule, before=before)
+    rising = rule is RISING
+    if found.effect is None:
+        return
+    lower, estimate, upper = found.effect.lower, found.effect.estimate, found.effect.upper
+    assert lower is None or lower <= estimate
+    assert upper is None or estimate <= upper
+    late = found.strongest
+    if late is not None and late.bound is not None:
+        assert late.bound <= late.difference if rising else late.bound >= late.difference
+
+
+@settings(max_examples=80, deadline=None)
+@given(changing(), st.sampled_from([FALLING, RISING]), st.booleans())
+def test_the_numbers_of_the_sentence_are_those_of_its_judgement(
+    series: tuple[list[Ledger], list[Ledger]], rule: Guardrail, before: bool
+) -> None:
+    found = changed(series, rule, before=before)
+    if found.effect is None or found.value is None or found.control is None:
+        return
+    effect, late, wait = found.effect, found.strongest, found.missing
+    known = [found.value, found.control, effect.estimate, effect.lower, effect.upper, rule.margin]
+    known += [late.bound if late else None, wait.predictions if wait else None]
+    forms = ("{:.3g}", "{:.4g}", "{:,}")
+    told = {form.format(abs(number)) for number in known if number is not None for form in forms}
+    for number in re.findall(r"(?<![\w:.])[+-]?(\d[\d,.]*(?:e[+-]\d+)?)(?=[ ;,]|$)", found.reason):
+        assert number.rstrip(",") in told, found.reason
+    sign, nearest = (1, effect.lower) if rule is RISING else (-1, effect.upper)
+    nearest = late.bound if late else nearest
+    if found.phase is Verdict.FAIL and " or more" in found.reason:
+        assert nearest is not None
+        assert f"worse by {sign * nearest:.3g} or more" in found.reason
+        assert sign * nearest >= (rule.margin or 0.0)
+        assert ("over the whole epoch" in found.reason) is (late is not None)
+    if "over the whole epoch" in found.reason:
+        side = "worse" if sign * effect.estimate > 0 else "better"
+        assert f"whole epoch {side} by about {abs(effect.estimate):.3g}, " in found.reason
+
+
+def changed(
+    series: tuple[list[Ledger], list[Ledger]], rule: Guardrail, *, before: bool
+) -> Judgement:
+    """The judgement of one look, with or without an alarm at a look before."""
+    seen = arms(*series)
+    kept = Kept(peak=9.0, alarmed_at=START) if before else Kept()
+    return weigher(rule).judge(seen, START + len(seen.starts) * COHORT, kept)[0]
 
 
 # --- what cannot be known ---------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from metrics.evidence import LEFT_OUT, Evidence, Stacked, bounds, missing, weigh
 from metrics.experiment import BusinessValue, Experiment, Labels, Profitability
 from metrics.facts import COLUMNS, Facts
 from metrics.ratios import CELLS
-from metrics.sequential import best_ratio, critical_z, log_evidence, scale_for
+from metrics.sequential import best_ratio, critical_z, least_harm, log_evidence, scale_for
 
 
 Floats = npt.NDArray[np.float64]
@@ -276,8 +276,8 @@ def test_many_experiments_at_once_give_what_each_gives_by_itself() -> None:
         alone = weighed(test, Facts(ours.sums[row]), Facts(theirs.sums[row]), strata)
         for name in ("log_harm", "log_safe"):
             assert getattr(together, name)[row] == pytest.approx(float(getattr(alone, name)))
-        for many, one in zip(limits, bounds(test, alone), strict=True):
-            assert many[row] == pytest.approx(float(one), nan_ok=True)
+        for name, one in asdict(bounds(test, alone)).items():
+            assert getattr(limits, name)[row] == pytest.approx(float(one), nan_ok=True)
 
 
 RARE = [
@@ -369,14 +369,17 @@ def plans(draw: st.DrawFn) -> evidence.Test:
 
 @st.composite
 def cohorts(draw: st.DrawFn) -> tuple[Facts, Facts, list[int]]:
-    """Cohorts of treatment and control, and their strata."""
+    """Cohorts of treatment and control, and their strata; the treatment may change once."""
     strata = draw(st.lists(st.sampled_from([0, 0, 1, LEFT_OUT]), min_size=1, max_size=12))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    arms = [
+    ours, theirs = (
         rng.multinomial(draw(st.integers(1, 3_000)), rng.dirichlet(np.ones(4)), size=len(strata))
         for _ in range(2)
-    ]
-    return facts(arms[0]), facts(arms[1]), strata
+    )
+    late = draw(st.integers(0, len(strata)))
+    changed = rng.multinomial(ours[0].sum(), rng.dirichlet(np.ones(4)), size=late)
+    ours[len(strata) - late :] = changed
+    return facts(ours), facts(theirs), strata
 
 
 @given(test=plans(), given_for=cohorts())
@@ -385,15 +388,67 @@ def test_each_bound_leaves_0_behind_exactly_when_the_test_on_its_side_decides(
     test: evidence.Test, given_for: tuple[Facts, Facts, list[int]]
 ) -> None:
     found = weighed(test, *given_for)
-    least, most = map(float, bounds(test, found))
+    ends = bounds(test, found)
+    late, most = float(ends.late), float(ends.most)
     harm, safe = float(found.log_harm), float(found.log_safe)
     for_harm, for_safe = -math.log(test.alpha), -math.log(test.alpha_pass)
     assume(min(abs(harm - for_harm), abs(safe - for_safe)) > 1e-9)
-    assert (least > 0) == (harm >= for_harm)
+    together = float(inverted(test, found))
+    assert (together > 0) == (harm >= for_harm)
+    if not math.isnan(together):
+        assert late == together or late < float(found.since.harm[found.strongest]) < together
+    assert (late > 0) <= (harm >= for_harm)
     assert (most < 0) == (safe >= for_safe)
-    if math.isfinite(float(found.whole.harm)):
-        assert least < most or (math.isnan(least) and harm < for_harm)
-        assert float(found.whole.harm) < most
+    if int(found.strongest) == 0:
+        assert float(ends.least) == pytest.approx(late, nan_ok=True)
+
+
+def inverted(test: evidence.Test, found: Evidence) -> Floats:
+    """The largest harm that all starts together rule out."""
+    since = found.since
+    ratio = test.harm_ratio(since)
+    return least_harm(since.harm, since.se, ratio, found.starts, test.alpha)
+
+
+@given(test=plans(), given_for=cohorts())
+@settings(max_examples=200)
+def test_the_bounds_of_a_stretch_never_leave_its_estimate_outside(
+    test: evidence.Test, given_for: tuple[Facts, Facts, list[int]]
+) -> None:
+    found = weighed(test, *given_for)
+    ends, whole = bounds(test, found), float(found.whole.harm)
+    for end, low, high in (
+        ("least", float(ends.least), whole),
+        ("most", whole, float(ends.most)),
+        ("late", float(ends.late), float(found.since.harm[found.strongest])),
+    ):
+        assert low <= high or math.isnan(low) or math.isnan(high), end
+
+
+@given(test=plans(), given_for=cohorts())
+@settings(max_examples=100)
+def test_all_that_is_told_as_least_lies_within_what_all_starts_together_prove(
+    test: evidence.Test, given_for: tuple[Facts, Facts, list[int]]
+) -> None:
+    """So that it is wrong with a probability of at most alpha, whichever start counts most."""
+    found = weighed(test, *given_for)
+    ends, together = bounds(test, found), float(inverted(test, found))
+    for end in (float(ends.least), float(ends.late)):
+        assert end <= together + 1e-9 or math.isnan(end)
+
+
+def test_after_a_late_change_the_least_of_the_whole_is_its_own_and_that_of_the_change_decides() -> (
+    None
+):
+    good, bad = steady(HARMLESS, 1_000, 200), steady(worse(HARMLESS, 0.9), 1_000, 4)
+    ours, theirs = facts(np.concatenate([good, bad])), facts(steady(HARMLESS, 1_000, 204))
+    test = plan("recall")
+    found = weighed(test, ours, theirs)
+    assert int(found.starts[found.strongest]) > 190
+    ends, whole = bounds(test, found), found.whole
+    assert float(ends.late) == float(inverted(test, found)) > float(whole.harm)
+    reach = critical_z(test.alpha / 2, test.harm_ratio(whole))
+    assert float(ends.least) == pytest.approx(float(whole.harm - whole.se * reach), abs=1e-9)
 
 
 @given(test=plans(), given_for=cohorts(), tolerated=st.floats(0.001, 0.5))
@@ -401,8 +456,7 @@ def test_what_a_wider_margin_tolerates_moves_the_least_harm_down_by_as_much(
     test: evidence.Test, given_for: tuple[Facts, Facts, list[int]], tolerated: float
 ) -> None:
     wider = replace(test, margin=replace(test.margin, absolute=test.margin.absolute + tolerated))
-    before, _ = bounds(test, weighed(test, *given_for))
-    after, _ = bounds(wider, weighed(wider, *given_for))
+    before, after = (inverted(each, weighed(each, *given_for)) for each in (test, wider))
     assert float(after) == pytest.approx(float(before) - tolerated, abs=1e-9, nan_ok=True)
 
 
@@ -418,7 +472,7 @@ def test_nothing_is_decided_while_nothing_can_be_known(
     test = plan("recall", Margin(0.3), detect=detect)
     found = weighed(test, few, facts(CONTROL), strata)
     assert float(found.log_harm) == float(found.log_safe) == -math.inf
-    assert np.isnan(bounds(test, found)).all()
+    assert all(np.isnan(end) for end in asdict(bounds(test, found)).values())
     assert missing(test, found) is None
 
 
@@ -462,14 +516,17 @@ def test_no_counts_make_evidence_not_a_number_or_surely_infinite(
     for log in (found.log_harm, found.log_safe):
         assert not math.isnan(float(log))
         assert float(log) < math.inf
-    least, most = map(float, bounds(test, found))
+    ends = bounds(test, found)
+    least, most, late = float(ends.least), float(ends.most), float(ends.late)
     assert not math.isinf(least)
+    assert not math.isinf(late)
     assert most != -math.inf
     unknown = math.isnan(float(found.whole.harm))
     assert unknown == math.isnan(most)
     # Later starts may know what is hidden by an uneven split before them.
     if float(found.log_harm) == -math.inf:
         assert math.isnan(least)
+        assert math.isnan(late)
     assert (most == math.inf) == (not unknown and float(found.log_safe) == -math.inf)
 
 
