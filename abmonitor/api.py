@@ -21,6 +21,7 @@ from abmonitor.api_types import (
     Word,
     WordForAll,
 )
+from abmonitor.api_words import wrong_field
 from abmonitor.http import as_json
 from abmonitor.monitor import Commanded
 from abmonitor.view import View
@@ -184,7 +185,7 @@ def query(request: web.Request, kind: type[_T]) -> _T:
         return msgspec.convert(dict(given), kind, strict=False)
     except msgspec.ValidationError as error:
         known = ", ".join(each.name for each in msgspec.structs.fields(kind))
-        raise RefusedError(400, f"{error}; parameters are: {known}") from None
+        raise RefusedError(400, f"{wrong_field(error, kind)}; parameters are: {known}") from None
 
 
 async def _body(request: web.Request, kind: type[_T]) -> _T:
@@ -201,7 +202,7 @@ async def _body(request: web.Request, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
-        raise RefusedError(422, f"{error}; such as {_example(kind)}") from None
+        raise RefusedError(422, f"{wrong_field(error, kind)}; such as {_example(kind)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefusedError(400, f"the body is no JSON: {error}; such as {_example(kind)}") from None
 

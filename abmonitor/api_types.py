@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from abmonitor.actions import Action
 from alerts.book import Decision
 from metrics.experiment import Name
 
@@ -94,8 +95,7 @@ class DecisionsWanted(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     experiment: ExperimentName | None = None
     treatment: Name | None = None
-    action: Annotated[str, Meta(pattern="^[a-z_]{1,64}$")] | None = None
-    """Such as rollback or pause."""
+    action: Action | None = None
     since: When | None = None
     until: When | None = None
     limit: Annotated[int, Meta(ge=1, le=MOST_DECISIONS)] = 100
@@ -154,7 +154,7 @@ class AtRisk(Struct, frozen=True, kw_only=True):
 
     an_hour: float | None
     """(profit per prediction of the control - that of the treatment) x predictions of the treatment an
-    hour, at least 0; null where that is not known."""
+    hour, at least 0; null where that is not known, and of what is rolled back."""
     unit: Literal["unit costs", "money"]
     """Money where unit_cost is declared, else costs of one action."""
     predictions_an_hour: int | None
@@ -174,6 +174,8 @@ class TreatmentStatus(Struct, frozen=True, kw_only=True):
     """Harm that is acted on when the pause ends."""
     share: float | None
     """Of the predictions of the latest five minutes of data."""
+    share_lately: float | None
+    """Of the predictions of the latest minute of data."""
     intended_share: float | None
     versions: tuple[str, ...]
     """Seen lately, newest first."""
@@ -181,8 +183,10 @@ class TreatmentStatus(Struct, frozen=True, kw_only=True):
     """Versions that were rolled back."""
     guardrails: tuple[GuardrailStatus, ...]
     at_risk: AtRisk
+    advice: str | None
+    """What is left to do for a person, null where nothing is."""
     commands: tuple[str, ...]
-    """To roll back, and to pause."""
+    """That change something in its state, the likeliest first."""
 
 
 class ExperimentStatus(Struct, frozen=True, kw_only=True):
@@ -190,6 +194,8 @@ class ExperimentStatus(Struct, frozen=True, kw_only=True):
 
     name: str
     state: str
+    leads: bool
+    """Whether the monitor that answers judges it; else another one does."""
     control: str
     data_age_ms: int | None
     """How old the newest data is that was counted."""

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from abmonitor.actions import Action
 from abmonitor.secret import Secret
 from alerts.notifiers.alertmanager import (
     ONCE_FOR_MS,
@@ -17,26 +18,6 @@ from metrics.experiment import Name
 
 
 Kind = Literal["alertmanager", "slack", "grafana"]
-Action = Literal[
-    "rollback",
-    "would_roll_back",
-    "rolled_back",
-    "rollback_failed",
-    "escalated",
-    "traffic_returned",
-    "accepted",
-    "hold",
-    "hold_overdue",
-    "release",
-    "pass",
-    "pause",
-    "resume",
-    "harm_while_paused",
-    "braked",
-    "rearm",
-    "end",
-    "restored",
-]
 Glob = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._*?\[\]!-]{1,64}$")]
 """Names of experiments, with `*` and `?` for anything."""
 

@@ -1,5 +1,7 @@
 """The status of experiments on one screen: what the person on call has to know. Pure."""
 
+from collections.abc import Iterator
+
 from abmonitor.api_types import (
     AtRisk,
     ExperimentStatus,
@@ -18,9 +20,12 @@ from metrics.experiment import HOUR, MINUTE
 
 SHARE_OVER = 5 * MINUTE
 """Of data, which the share of the traffic is taken of."""
+LATELY = MINUTE
+"""Of data, which shows at once where the traffic goes."""
 SEEN_LATELY = 10 * MINUTE
 
-NOT_AT_RISK = frozenset({State.ROLLED_BACK, State.ENDED})
+MOVED_BY_PEOPLE = frozenset({"rearm", "rollback", "rolled_back", "end"})
+"""Decisions after which a treatment's traffic is another one."""
 
 
 def status(view: View, problem: str | None, now: int, names: tuple[str, ...]) -> Status:
@@ -28,16 +33,19 @@ def status(view: View, problem: str | None, now: int, names: tuple[str, ...]) ->
     return Status(
         as_of=view.as_of,
         problem=problem,
-        experiments=tuple(_experiment(view.experiments[name], now) for name in names),
+        experiments=tuple(
+            _experiment(view.experiments[name], now, leads=name in view.leads) for name in names
+        ),
     )
 
 
-def _experiment(view: ExperimentView, now: int) -> ExperimentStatus:
+def _experiment(view: ExperimentView, now: int, *, leads: bool) -> ExperimentStatus:
     declared, snapshot = view.experiment, view.snapshot
     end = snapshot.watermark
     return ExperimentStatus(
         name=declared.name,
         state=view.book.worst(declared.treatments).value,
+        leads=leads,
         control=declared.control,
         data_age_ms=None if end is None else max(0, now - end),
         labels_final_to=snapshot.matured,
@@ -60,7 +68,8 @@ def _treatment(view: ExperimentView, treatment: str) -> TreatmentStatus:
         verified=standing.verified,
         paused=None if pause is None else _pause(pause),
         latched=standing.latched,
-        share=_share(view, treatment),
+        share=_share(view, treatment, SHARE_OVER),
+        share_lately=_share(view, treatment, LATELY),
         intended_share=_intended(view, treatment),
         versions=_versions(view, treatment),
         quarantined=tuple(book.quarantined.get(treatment, {})),
@@ -68,7 +77,8 @@ def _treatment(view: ExperimentView, treatment: str) -> TreatmentStatus:
             _guardrail(judgement) for judgement in book.judgements.get(treatment, {}).values()
         ),
         at_risk=_at_risk(view, treatment),
-        commands=commands(view.experiment.name, treatment),
+        advice=_advice(view, treatment),
+        commands=commands(view.experiment.name, treatment, standing),
     )
 
 
@@ -76,25 +86,52 @@ def _pause(found: Pause) -> PauseShown:
     return PauseShown(actor=found.actor, reason=found.reason, until=found.until)
 
 
-def commands(experiment: str, treatment: str) -> tuple[str, ...]:
-    """The exact commands to roll back and to pause."""
+def commands(experiment: str, treatment: str, standing: Standing) -> tuple[str, ...]:
+    """The exact commands that change something in this state, the likeliest first."""
     which = f"{experiment} --treatment {treatment}"
-    return (
-        f'abmonitor rollback {which} --reason "..."',
-        f'abmonitor pause {which} --for 2h --reason "..."',
+    return tuple(
+        f'abmonitor {verb} {which}{" --for 2h" * (verb == "pause")} --reason "..."'
+        for verb in _verbs(standing)
     )
 
 
-def _came(view: ExperimentView, variant: str) -> int | None:
-    """Predictions of a variant in the latest stretch of data; None where none was read."""
+def _verbs(standing: Standing) -> Iterator[str]:
+    if standing.state is State.ENDED:
+        return
+    off = standing.state in {State.ROLLED_BACK, State.WOULD_ROLL_BACK}
+    if off:
+        yield "rearm"
+    if standing.paused is not None or standing.state is State.HOLD:
+        yield "resume"
+    if not off:
+        yield "rollback"
+        if standing.paused is None and standing.state is not State.HOLD:
+            yield "pause"
+
+
+def _advice(view: ExperimentView, treatment: str) -> str | None:
+    """What is left to do after a re-arm, of which no router is told; None where nothing is."""
+    if view.experiment.on_breach.action == "flagd":  # the flag gives the split back by itself
+        return None
+    made = (one for one in reversed(view.decisions) if one.treatment == treatment)
+    last = next((one.action for one in made if one.action in MOVED_BY_PEOPLE), None)
+    end = view.snapshot.watermark
+    declared = None if end is None else view.experiment.split_at(end).get(treatment)
+    if last != "rearm" or not declared or _came(view, treatment, LATELY):
+        return None
+    return "it was re-armed, and gets no traffic: give it traffic again"
+
+
+def _came(view: ExperimentView, variant: str, width: int) -> int | None:
+    """Predictions of a variant in the latest `width` ms of data; None where none was read."""
     end = view.snapshot.watermark
     facts = view.snapshot.variants.get(variant)
-    return None if end is None or facts is None else facts.predictions(end, SHARE_OVER)
+    return None if end is None or facts is None else facts.predictions(end, width)
 
 
-def _share(view: ExperimentView, treatment: str) -> float | None:
-    came = _came(view, treatment)
-    whole = sum(_came(view, name) or 0 for name in view.snapshot.variants)
+def _share(view: ExperimentView, treatment: str, width: int) -> float | None:
+    came = _came(view, treatment, width)
+    whole = sum(_came(view, name, width) or 0 for name in view.snapshot.variants)
     return None if came is None or not whole else came / whole
 
 
@@ -144,15 +181,20 @@ def _guardrail(judgement: Judgement) -> GuardrailStatus:
 
 
 def _at_risk(view: ExperimentView, treatment: str) -> AtRisk:
-    """(Profit per prediction of the control - of the treatment) x the treatment's predictions an hour."""
+    """(Profit per prediction of the control - of the treatment) x the treatment's predictions an hour.
+
+    Of one that is rolled back there is none: what it still gets is told by its share.
+    """
     profitability = view.experiment.profitability
     cost = profitability.unit_cost if profitability else None
-    comparison, came = view.comparisons.get(treatment), _came(view, treatment)
+    comparison, came = view.comparisons.get(treatment), _came(view, treatment, SHARE_OVER)
     difference = comparison.differences.get("profit_per_prediction") if comparison else None
     an_hour = None if came is None else round(came * HOUR / SHARE_OVER)
     standing = view.book.standings.get(treatment, Standing())
     lost = None
-    if standing.state in NOT_AT_RISK and not an_hour:
+    if standing.state is State.ROLLED_BACK:
+        lost = None
+    elif standing.state is State.ENDED and not an_hour:
         lost = 0.0
     elif difference is not None and an_hour is not None:
         lost = max(0.0, -difference.estimate) * an_hour * (cost or 1.0)

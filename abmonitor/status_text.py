@@ -52,6 +52,7 @@ def _experiment(found: ExperimentStatus, as_of: int | None) -> Iterator[Renderab
     yield rows_table(
         {
             "control": found.control,
+            "monitor": "this monitor leads" if found.leads else "standing by: another one leads",
             "data": "none yet" if found.data_age_ms is None else f"{_span(found.data_age_ms)} old",
             "labels": _labels(found),
         }
@@ -72,9 +73,8 @@ def _treatment(found: TreatmentStatus, as_of: int | None) -> Iterator[Renderable
         if as_of is not None and as_of > found.since:
             head.append(f" ({_span(as_of - found.since)})", style="dim")
     yield head
-    roll_back, pause = found.commands
     rows = {
-        "share": f"{_percent(found.share)} of the traffic (intended {_percent(found.intended_share)})",
+        "share": _shares(found),
         "version": ", ".join(found.versions) or UNKNOWN,
         "profit at risk": _at_risk(found.at_risk),
     }
@@ -82,6 +82,8 @@ def _treatment(found: TreatmentStatus, as_of: int | None) -> Iterator[Renderable
         rows["verified"] = "no: whether its traffic is gone cannot be seen"
     if found.quarantined:
         rows["quarantined"] = ", ".join(found.quarantined)
+    if found.advice is not None:
+        rows["to do"] = found.advice
     if found.paused is not None:
         rows["paused"] = _paused(found.paused)
     causes = (cause for cause in found.causes if cause not in found.latched)
@@ -91,8 +93,15 @@ def _treatment(found: TreatmentStatus, as_of: int | None) -> Iterator[Renderable
     yield rows_table(rows)
     for guardrail in found.guardrails:
         yield _guardrail(guardrail)
-    for command in (roll_back, pause):  # whole, however long, so that they can be copied
+    for command in found.commands:  # whole, however long, so that they can be copied
         yield Text(command, no_wrap=True, overflow="ignore")
+
+
+def _shares(found: TreatmentStatus) -> str:
+    return (
+        f"{_percent(found.share)} of the traffic (intended {_percent(found.intended_share)});"
+        f" last minute: {_percent(found.share_lately)}"
+    )
 
 
 def _guardrail(found: GuardrailStatus) -> Text:

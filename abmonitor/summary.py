@@ -211,9 +211,16 @@ def check_table(report: dict[str, Any]) -> RenderableType:
             if key not in ("warnings", "plans"):
                 table.add_row(key.replace("_", " "), _needed(key, value))
         parts += [Text(f"{name}: settings are good", style="bold"), table]
-        parts += [Text(line(plan)) for plan in found["plans"]]
+        parts += [Text(line(plan)) for plan in found["plans"] if not _told(plan, found["warnings"])]
         parts += [Text(f"! {warning}", style="yellow") for warning in found["warnings"]]
     return Group(*parts)
+
+
+def _told(plan: Mapping[str, Any], warnings: Iterable[str]) -> bool:
+    """Whether all that a plan says is advice that a warning gives for all guardrails at once."""
+    numbers = (plan[f"predictions_to_{what}"]["p80"] for what in ("detect", "pass"))
+    note = plan["note"]
+    return note is not None and not any(numbers) and any(note in warning for warning in warnings)
 
 
 def _needed(key: str, value: object) -> str:

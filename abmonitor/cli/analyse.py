@@ -18,6 +18,7 @@ from abmonitor.init.todos import todos
 from abmonitor.live import findings
 from abmonitor.live.check import live_findings
 from abmonitor.live.findings import Finding
+from abmonitor.lookups import missing
 from abmonitor.operate.sample import RECORDS
 from abmonitor.replay import Replayed, replay
 from abmonitor.settings import Settings, json_schema
@@ -130,12 +131,16 @@ def check_command(
     if live:
         _check_live(settings, records, unfinished, as_json=as_json)
         return
-    report = checks.check(settings)
+    report, unfound = checks.check(settings), missing(settings, os.environ)
     if as_json:
-        print_json({**report, "todos": unfinished})
+        print_json({**report, "todos": unfinished, "not_here": unfound})
         return
     Console().print(summary.check_table(report))
     for line in unfinished:
+        Console().print(Text(f"! {line}", style="yellow"))
+    if unfound:
+        Console().print(Text("What `monitor` will look up, and is not here:", style="bold"))
+    for line in unfound:
         Console().print(Text(f"! {line}", style="yellow"))
 
 

@@ -20,6 +20,11 @@ Config = Annotated[
         show_default=False,
     ),
 ]
+MaybeExperiment = Annotated[str | None, typer.Argument(help="The experiment.", show_default=False)]
+ExperimentToo = Annotated[
+    str | None,
+    typer.Option("--experiment", help="The same as EXPERIMENT.", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -31,6 +36,13 @@ def settings_from(config: Path | None) -> Settings:
         return load(config)
     except SettingsError as error:
         wrong_usage(str(error))
+
+
+def chosen(command: str, given: str | None, option: str | None) -> str | None:
+    """The experiment, which may stand alone or behind --experiment; status 2 where both say otherwise."""
+    if None not in {given, option} and given != option:
+        wrong_usage(f"{command}: expected one experiment, got {given} and --experiment {option}")
+    return option if given is None else given
 
 
 def is_typed(context: typer.Context, name: str) -> bool:

@@ -12,10 +12,23 @@ from rich.table import Table
 from rich.text import Text
 
 from abmonitor import explain
-from abmonitor.cli.common import Config, Json, failed, print_json, say, settings_from, wrong_usage
+from abmonitor.actions import ACTIONS, unknown_action
+from abmonitor.cli.common import (
+    Config,
+    ExperimentToo,
+    Json,
+    MaybeExperiment,
+    chosen,
+    failed,
+    print_json,
+    say,
+    settings_from,
+    wrong_usage,
+)
 from abmonitor.explain import ApiSource, FileSource, Source, SourceError, StoreSource, Wanted
 from alerts.book import Decision
 from alerts.explain import to_text
+from alerts.notifiers.words import unsigned
 from metrics.duration import Duration
 from metrics.moment import Moment
 
@@ -49,7 +62,9 @@ def register(app: typer.Typer) -> None:
 
 
 def decisions_command(
-    experiment: Annotated[str | None, typer.Option(help="Of this experiment only.")] = None,
+    experiment: MaybeExperiment = None,
+    *,
+    named: ExperimentToo = None,
     treatment: Annotated[str | None, typer.Option(help="Of this treatment only.")] = None,
     action: Annotated[str | None, typer.Option(help="Such as rollback or hold.")] = None,
     since: When = None,
@@ -69,6 +84,9 @@ def decisions_command(
     as_json: Json = False,
 ) -> None:
     """List decisions, oldest first; export them; or check that none was changed or taken out."""
+    experiment = chosen("decisions", experiment, named)
+    if action is not None and action not in ACTIONS:
+        wrong_usage(f"--action: {unknown_action(action)}")
     wanted = Wanted(
         experiment=experiment,
         treatment=treatment,
@@ -78,7 +96,7 @@ def decisions_command(
         limit=limit,
     )
     if verify and wanted != Wanted(experiment=experiment, limit=limit):
-        wrong_usage("--verify looks at all decisions of an experiment: it takes only --experiment")
+        wrong_usage("--verify looks at all decisions of an experiment: it takes only EXPERIMENT")
     if verify and export is not None:
         wrong_usage("--verify and --export are two commands: give one of them")
     source = _source(url, config, file)
@@ -182,7 +200,8 @@ def _list(decisions: list[Decision], *, as_json: bool) -> None:
     for name in ("at", "action", "state", "by", "id and reason"):
         table.add_column(name, overflow="fold")
     for each in decisions:
-        why = Text(f"{each.id}\n{each.reasons[0] if each.reasons else ''}")
+        reasons = unsigned(each)
+        why = Text(f"{each.id}\n{reasons[0] if reasons else ''}")
         shown = (str(Moment(each.at)), each.action, f"{each.before} -> {each.state}", each.actor)
         table.add_row(*map(Text, shown), why)
     Console().print(table)

@@ -11,7 +11,16 @@ from rich.console import Console
 from abmonitor.api_client import DEFAULT_URL, ApiClient, ApiError, segment
 from abmonitor.api_types import Status
 from abmonitor.auth import EVERYTHING, Role, line, new_token
-from abmonitor.cli.common import Json, failed, print_json, say, wrong_usage
+from abmonitor.cli.common import (
+    ExperimentToo,
+    Json,
+    MaybeExperiment,
+    chosen,
+    failed,
+    print_json,
+    say,
+    wrong_usage,
+)
 from abmonitor.secret import Secret, SecretError
 from abmonitor.status_text import show
 from abmonitor.summary import moment
@@ -25,7 +34,6 @@ TokenFile = Annotated[
     ),
 ]
 Experiment = Annotated[str, typer.Argument(help="The experiment.", show_default=False)]
-MaybeExperiment = Annotated[str | None, typer.Argument(help="The experiment.", show_default=False)]
 Treatment = Annotated[
     str | None,
     typer.Option(help="One treatment; default: all of the experiment.", show_default=False),
@@ -50,14 +58,16 @@ def register(app: typer.Typer) -> None:
 
 def status_command(
     experiment: MaybeExperiment = None,
+    *,
+    named: ExperimentToo = None,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
     as_json: Json = False,
 ) -> None:
     """Show on one screen how experiments stand, and the commands to act on them."""
-    client = client_of(url, token_file)
+    wanted, client = chosen("status", experiment, named), client_of(url, token_file)
     try:
-        document = client.get("/api/v1/status", experiment=experiment)
+        document = client.get("/api/v1/status", experiment=wanted)
     except ApiError as error:
         _end("status", error)
     if as_json:

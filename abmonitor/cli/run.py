@@ -70,6 +70,8 @@ async def _play(playing: Scene, console: Console, pace: float) -> View:
             await asyncio.sleep(max(0.0, pace - (time.monotonic() - started)))
         view = await playing.end()
         live.update(screen.draw(playing, view))
+    if not console.is_terminal:
+        console.line()  # a screen that is no terminal's does not end its last line
     return view
 
 

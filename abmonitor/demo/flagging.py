@@ -105,7 +105,11 @@ class Flagging:
 
     def _is_read(self) -> bool:
         """Whether the client knows the newest metadata, in which a rollback shows."""
-        details = self.deals.client.get_string_details(self.deals.flag, self.deals.control)
+        from openfeature.evaluation_context import EvaluationContext  # noqa: PLC0415  # an extra
+
+        # Anybody's key will do; without one the provider warns at each look.
+        anybody = EvaluationContext(targeting_key=DOMAIN)
+        details = self.deals.client.get_string_details(self.deals.flag, self.deals.control, anybody)
         return bool(details.flag_metadata == self.flag["metadata"])
 
 

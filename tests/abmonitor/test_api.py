@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis.exceptions import ConnectionError as RedisConnectionError
 from support.api import Shop, shop
 
+from abmonitor.actions import ACTIONS
 from abmonitor.api import LARGEST_BODY, SERVED, VERBS, Api
 from abmonitor.api_guard import HEADERS, Guard, guard_of
 from abmonitor.api_routes import ROUTES
@@ -267,22 +268,22 @@ async def test_one_connection_carries_the_requests_of_several_people(
         (b"", 400, "no JSON"),
         (b"{", 400, "no JSON"),
         (b'{"reason": "\xff"}', 400, "no JSON"),
-        (b"[" * 10_000, 422, "Expected `object`"),
-        (b"null", 422, "Expected `object`"),
-        (b"{}", 422, "missing required field `reason`"),
-        (b'{"reason": ""}', 422, "$.reason"),
+        (b"[" * 10_000, 422, "expected one JSON object; such as {"),
+        (b"null", 422, "expected one JSON object; such as {"),
+        (b"{}", 422, "reason is missing"),
+        (b'{"reason": ""}', 422, "reason: expected 1 to 500 characters"),
         (b'{"reason": "\\u0007"}', 422, "say why"),
-        (b'{"reason": 7}', 422, "$.reason"),
-        (json.dumps({"reason": "x" * 501}).encode(), 422, "$.reason"),
+        (b'{"reason": 7}', 422, "reason: expected 1 to 500 characters"),
+        (json.dumps({"reason": "x" * 501}).encode(), 422, "reason: expected 1 to 500"),
         (b'{"reason": "x", "until": "soon"}', 422, "until: expected a duration"),
         (b'{"reason": "x", "until": "0s"}', 422, "after now"),
         (b'{"reason": "x", "until": "2000-01-01T00:00:00Z"}', 422, "after now"),
         (b'{"reason": "x", "until": "900d"}', 422, "within a year"),
         (b'{"reason": "x", "until": "2026-01-01"}', 422, "with a zone"),
         (b'{"reason": "x", "treatment": "old"}', 422, "no treatment 'old'; there are: new"),
-        (b'{"reason": "x", "treatment": "../x"}', 422, "$.treatment"),
-        (b'{"reason": "x", "treatmnt": "new"}', 422, "unknown field `treatmnt`"),
-        (b'{"reason": "x", "force": true}', 422, "unknown field `force`"),
+        (b'{"reason": "x", "treatment": "../x"}', 422, "treatment: expected a name: 1 to 64"),
+        (b'{"reason": "x", "treatmnt": "new"}', 422, "unknown field 'treatmnt'"),
+        (b'{"reason": "x", "force": true}', 422, "unknown field 'force'"),
         (b'{"reason": "' + b"x" * LARGEST_BODY + b'"}', 413, "at most 65536 bytes"),
     ],
 )
@@ -527,6 +528,24 @@ async def test_filters_look_further_back_than_the_newest(client: Client, made: S
 async def test_wrong_parameters_are_refused(client: Client, query: str) -> None:
     told = await error_of(await client.get(f"/api/v1/decisions?{query}"), 400)
     assert query.partition("=")[0] in told
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("action=banana", f"action: expected one of {', '.join(sorted(ACTIONS))};"),
+        ("limit=ten", "limit: expected a whole number from 1 to 10,000;"),
+        ("experiment=a/b", "experiment: expected a name: 1 to 64"),
+        ("exp=a", "unknown field 'exp'; parameters are: experiment, treatment, action"),
+    ],
+)
+async def test_what_a_parameter_may_be_is_told(client: Client, query: str, told: str) -> None:
+    assert told in await error_of(await client.get(f"/api/v1/decisions?{query}"), 400)
+
+
+async def test_every_action_may_be_asked_for(client: Client) -> None:
+    for action in ACTIONS:
+        assert (await client.get(f"/api/v1/decisions?action={action}")).status == 200
 
 
 async def test_a_decision_is_shown_with_what_it_rests_on(client: Client, made: Shop) -> None:

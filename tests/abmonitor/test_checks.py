@@ -1,6 +1,8 @@
+import io
 from collections.abc import Iterable
 
 import pytest
+from rich.console import Console
 from support.eventfiles import (
     DAY,
     GRACE,
@@ -20,6 +22,7 @@ from support.eventfiles import (
 from support.views import replayed, settings_of
 
 from abmonitor.checks import check, hints
+from abmonitor.summary import check_table
 
 
 def told(events: Iterable[Event | bytes], *, complete: bool = False) -> str:
@@ -162,6 +165,20 @@ def test_what_is_worth_knowing_is_warned_of(old: str, new: str, warning: str) ->
         text = text[: text.index("      - {metric: profit")]
     warnings = check(settings_of(text))["experiments"]["offers"]["warnings"]
     assert any(warning in each for each in warnings)
+
+
+def test_advice_is_given_once_and_not_for_each_guardrail() -> None:
+    text = SETTINGS.replace(
+        "guardrails:",
+        "guardrails:\n"
+        "      - {metric: rap, test: sequential, margin: 0.05, detect: 0.2}\n"
+        "      - {metric: error_rate, test: sequential, relative_margin: 0.2}",
+    )
+    report = check(settings_of(text))
+    assert len(report["experiments"]["offers"]["plans"]) > 1
+    console = Console(width=400, file=io.StringIO(), record=True)
+    console.print(check_table(report))
+    assert console.export_text().count("declare expected") == 1
 
 
 def test_an_experiment_without_guardrails_is_warned_of() -> None:

@@ -286,6 +286,18 @@ def test_good_settings_are_told_what_they_need(run: Run, config: Path) -> None:
     assert re.search(r"redis bytes join state +51\.5 MiB", shown.stdout)
 
 
+def test_what_a_monitor_would_not_find_here_is_told_and_is_no_mistake(
+    run: Run, config: Path
+) -> None:
+    config.write_text("redis: {env: NO_SUCH_REDIS}\n" + SETTINGS)
+    shown = run("check", "-c", config)
+    assert shown.exit_code == 0
+    assert "What `monitor` will look up, and is not here:" in shown.stdout
+    assert "not set here: NO_SUCH_REDIS (redis)" in shown.stdout
+    (told, *_) = document_of(run("check", "-c", config, "--json"))["not_here"]
+    assert told.startswith("not set here: NO_SUCH_REDIS (redis)")
+
+
 def test_the_schema_describes_settings_and_needs_none(run: Run, config: Path) -> None:
     schema = document_of(run("check", "--schema"))
     assert schema["$defs"]["Settings"]["properties"].keys() >= {"experiments", "sources"}

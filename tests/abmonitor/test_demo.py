@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import msgspec
@@ -16,7 +16,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console, RenderableType
+from rich.panel import Panel
 
+from abmonitor.cli import run
 from abmonitor.demo.live import TREND, Screen, ending, spark
 from abmonitor.demo.offers import Decision, Offer, load_offers
 from abmonitor.demo.router import Router
@@ -476,6 +478,29 @@ def test_the_demo_is_declared_as_any_experiment_is() -> None:
 def test_a_trend_is_drawn_between_its_extremes(values: Sequence[float | None], bars: str) -> None:
     assert spark(values).plain == bars
     assert len(bars) <= TREND
+
+
+async def test_what_follows_a_screen_in_a_file_begins_a_line_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Played:
+        finished = True
+
+        def __init__(self) -> None:
+            self.monitor = self
+
+        async def tick(self) -> View:
+            return View()
+
+        async def end(self) -> View:
+            return View()
+
+    monkeypatch.setattr(Screen, "draw", lambda *_: Panel("the last screen"))
+    console = Console(file=io.StringIO(), width=40)
+    await run._play(cast("Scene", Played()), console, 0.0)
+    console.print(Panel("the end"))
+    text = cast("io.StringIO", console.file).getvalue()
+    assert text.count("╯") == text.count("╯\n") == 2
 
 
 async def test_a_wanted_port_that_is_taken_is_an_error() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import logging
 import os
 import sys
 from dataclasses import dataclass, field
@@ -36,6 +37,19 @@ class Played:
     variants: dict[int, str] = field(default_factory=dict)
     """By customer, what they were served with."""
     frames: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+    """What libraries warned of."""
+
+
+class Kept(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.append(f"{record.name}: {record.getMessage()}")
 
 
 def drawn(screen: Screen, playing: Scene, view: View) -> str:
@@ -45,6 +59,17 @@ def drawn(screen: Screen, playing: Scene, view: View) -> str:
 
 
 async def _play() -> Played:
+    kept = Kept()
+    logging.getLogger().addHandler(kept)
+    try:
+        seen = await _seen()
+    finally:
+        logging.getLogger().removeHandler(kept)
+    seen.warned += kept.told
+    return seen
+
+
+async def _seen() -> Played:
     async with scene(0, Way.FLAGD) as playing:
         seen = Played(playing, await playing.monitor.tick())
         process = playing.pipeline.process
@@ -112,6 +137,10 @@ def test_the_screen_shows_the_share_move(played: Played) -> None:
         lines = frame.splitlines()
         assert all(len(line) == 80 for line in lines)
         assert len(lines) <= 24
+
+
+def test_every_look_at_the_flag_names_a_customer(played: Played) -> None:
+    assert [told for told in played.warned if "targetingKey" in told] == []
 
 
 def test_nothing_is_left_of_the_file(played: Played) -> None:

@@ -235,6 +235,23 @@ def test_what_is_no_address_is_refused(address: str, run: Run) -> None:
     assert "expected an address such as http://127.0.0.1:8000" in result.stderr
 
 
+def test_the_experiment_may_stand_alone_or_behind_its_option(exported: Path, run: Run) -> None:
+    alone = run("decisions", "offers", "--file", exported)
+    assert alone.exit_code == 0
+    assert rollback().decision.id in alone.stdout
+    assert run("decisions", "--experiment", "offers", "--file", exported).stdout == alone.stdout
+    assert rollback().decision.id not in run("decisions", "other", "--file", exported).stdout
+
+
+def test_an_action_that_there_is_not_is_refused_with_those_that_there_are(
+    exported: Path, run: Run
+) -> None:
+    result = run("decisions", "--action", "banana", "--file", exported)
+    assert result.exit_code == 2
+    assert "--action: expected one of rollback, " in result.stderr
+    assert "got 'banana'" in result.stderr
+
+
 def test_where_no_monitor_answers_it_is_asked_whether_one_runs(run: Run) -> None:
     result = run("explain", rollback().decision.id, "--url", "http://127.0.0.1:1")
     assert result.exit_code == 1

@@ -153,7 +153,7 @@ def test_what_was_refused_in_part_fails_although_the_rest_was_done(
         (["resume", "offers", "--all", *REASON], "resume: expected either an experiment or --all"),
         (["pause", "--all", "--treatment", "new", *REASON], "--treatment needs an experiment"),
         (["pause", "offers", "--for", "soon", *REASON], "until: expected a duration"),
-        (["pause", "offers", "--reason", " "], "$.reason"),
+        (["pause", "offers", "--reason", " "], "reason: expected 1 to 500 characters, not only"),
         (["rollback", "offer", *REASON], "no experiment 'offer'; there are: offers, prices"),
         (["rollback", "offers", "--treatment", "old", *REASON], "there are: new"),
         (["rollback", "a/../b", *REASON], "no experiment 'a/../b'"),
@@ -356,11 +356,24 @@ def test_the_status_says_all_that_the_person_on_call_has_to_know(
     assert "50.0% of the traffic (intended 50.0%)" in text
     assert "by ann until 2023-11-15 01:05:00: holidays" in text
     assert "error_rate" in text
+    assert "last minute: 50.0%" in text
+    assert "this monitor leads" in text
     assert 'abmonitor rollback offers --treatment new --reason "..."' in text
-    assert 'abmonitor pause offers --treatment new --for 2h --reason "..."' in text
+    assert 'abmonitor resume offers --treatment new --reason "..."' in text
+    assert "abmonitor pause" not in text
     assert "profit at risk an hour = " in text
     assert "prices" not in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_experiment_may_stand_alone_or_behind_its_option(ann: Run) -> None:
+    alone = ann("status", "offers")
+    assert alone.exit_code == 0
+    assert ann("status", "--experiment", "offers").stdout == alone.stdout
+    assert ann("status", "offers", "--experiment", "offers").stdout == alone.stdout
+    both = ann("status", "offers", "--experiment", "prices")
+    assert both.exit_code == 2
+    assert "expected one experiment, got offers and --experiment prices" in both.stderr
 
 
 def test_the_commands_that_the_status_prints_can_be_run(ann: Run) -> None:

@@ -117,6 +117,11 @@ async def test_a_service_judges_and_serves_and_tells_of_itself(store: Store) -> 
         text = await (await client.get("/metrics")).text()
         assert 'abmonitor_state_unknown{experiment="offers"} 0.0' in text
         assert "abmonitor_control_log_behind 0.0" in text
+        page = await client.get("/")
+        assert (page.status, page.content_type) == (200, "text/html")
+        assert 'data-experiment="offers"' in await page.text()
+        for path in ("/table", "/page.js", "/page.css"):
+            assert (await client.get(path)).status == 200
         flags = await (await client.get("/flags/flagd.json")).json()
         assert flags["flags"]["offers"]["defaultVariant"] == "old"
         refused = await client.post("/api/v1/experiments/offers/pause", json={"reason": "x"})

@@ -8,17 +8,21 @@ from pathlib import Path
 import msgspec
 import pytest
 from rich.console import Console
-from support.api import Shop, shop
+from support.api import END, Shop, shop
 from support.eventfiles import traffic
+from support.panes import pane
 from support.views import view_of
 
 from abmonitor.api_types import GuardrailStatus, Status, TreatmentStatus
+from abmonitor.breach import OnBreach
 from abmonitor.status import SEEN_LATELY, commands, status
 from abmonitor.status_text import show
 from abmonitor.view import ExperimentView, View
+from alerts.actuators.flagd import FlagdOptions
 from alerts.judge import Evidence, Judgement
 from alerts.judge import Phase as Verdict
-from alerts.standing import Standing, State
+from alerts.machine import Command
+from alerts.standing import Pause, Standing, State
 from metrics.experiment import MINUTE, Profitability
 from metrics.uncertainty import Difference
 
@@ -82,6 +86,73 @@ async def test_the_share_is_of_the_latest_predictions(made: Shop) -> None:
     assert found.state in {State.ROLLED_BACK, State.VERIFYING, State.ROLLING_BACK}
     assert (found.share, found.intended_share) == (0.0, 0.0)
     assert found.causes
+
+
+async def test_a_treatment_that_lost_its_traffic_shows_so_within_a_minute(made: Shop) -> None:
+    start = made.now - made.now % MINUTE
+    made.world.arrive("new", start, END, pane(0))
+    await made.pass_time(2)
+    found = treatment(made.monitor.view, made.now)
+    assert found.share_lately == 0.0
+    assert found.share is not None
+    assert found.share > 0.0
+
+
+async def test_what_is_rolled_back_has_no_profit_at_risk(made: Shop) -> None:
+    made.break_new()
+    await made.pass_time(10)
+    book = made.monitor.view.experiments["offers"].book
+    rolled = msgspec.structs.replace(book.standings["new"], state=State.ROLLED_BACK)
+    book = msgspec.structs.replace(book, standings={"new": rolled})
+    view = changed(made, book=book)
+    assert treatment(view, made.now).at_risk.an_hour is None
+    assert "profit at risk  n/a" in text_of(status(view, None, made.now, NAMES))
+
+
+async def test_who_leads_is_told(made: Shop) -> None:
+    view = made.monitor.view
+    assert status(view, None, made.now, NAMES).experiments[0].leads
+    other = status(replace(view, leads=frozenset()), None, made.now, NAMES)
+    assert not other.experiments[0].leads
+    assert "standing by: another one leads" in text_of(other)
+
+
+async def test_after_a_rearm_it_asks_for_traffic_until_there_is_some(made: Shop) -> None:
+    made.break_new()
+    await made.pass_time(15)
+    assert treatment(made.monitor.view, made.now).advice is None
+    said = Command(made.now, "rearm", "ann", "mended", force=True)
+    done = await made.monitor.command("offers", "new", said)
+    assert not done.refused
+    await made.pass_time(1)
+    found = status(made.monitor.view, None, made.now, NAMES)
+    assert "give it traffic again" in text_of(found)
+    by_flag = OnBreach(action="flagd", flagd=FlagdOptions(path="flags.json"))
+    declared = msgspec.structs.replace(
+        made.monitor.view.experiments["offers"].experiment, on_breach=by_flag
+    )
+    assert treatment(changed(made, experiment=declared), made.now).advice is None
+    made.world.arrive("new", made.now, END, pane(10))
+    await made.pass_time(1)
+    assert treatment(made.monitor.view, made.now).advice is None
+
+
+@pytest.mark.parametrize(
+    ("standing", "verbs"),
+    [
+        (Standing(), ["rollback", "pause"]),
+        (Standing(state=State.ROLLED_BACK), ["rearm"]),
+        (Standing(state=State.WOULD_ROLL_BACK), ["rearm"]),
+        (Standing(state=State.HOLD), ["resume", "rollback"]),
+        (Standing(paused=Pause("ann", "why")), ["resume", "rollback"]),
+        (Standing(state=State.ROLLED_BACK, paused=Pause("ann", "why")), ["rearm", "resume"]),
+        (Standing(state=State.ENDED), []),
+    ],
+)
+def test_only_commands_are_suggested_that_change_something(
+    standing: Standing, verbs: list[str]
+) -> None:
+    assert [command.split()[1] for command in commands("offers", "new", standing)] == verbs
 
 
 async def test_versions_are_those_seen_lately_newest_first(made: Shop) -> None:
@@ -180,13 +251,13 @@ async def test_commands_can_be_copied_whole_however_long_they_are(made: Shop) ->
     long = "a-very-long-name-of-an-experiment-that-fills-a-line-of-a-terminal"
     found = status(made.monitor.view, None, made.now, NAMES)
     new = found.experiments[0].treatments[0]
-    new = msgspec.structs.replace(new, commands=commands(long, long))
+    new = msgspec.structs.replace(new, commands=commands(long, long, Standing()))
     shown = msgspec.structs.replace(found.experiments[0], treatments=(new,))
     lines = text_of(msgspec.structs.replace(found, experiments=(shown,))).splitlines()
-    assert set(commands(long, long)) <= {line.rstrip() for line in lines}
+    assert set(commands(long, long, Standing())) <= {line.rstrip() for line in lines}
 
 
 @pytest.mark.parametrize("name", ["offers", "a.b_c-1"])
 def test_commands_name_experiment_and_treatment(name: str) -> None:
-    for command in commands(name, "new"):
+    for command in commands(name, "new", Standing()):
         assert f" {name} --treatment new " in command

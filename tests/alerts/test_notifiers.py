@@ -46,6 +46,18 @@ def test_without_a_link_and_without_a_change_of_state_there_is_less_to_say() -> 
     assert message(made) == ("*ranker-v2* of *offers* was paused\nby ann · 2026-03-01 11:59:59 UTC")
 
 
+def test_who_said_it_is_told_once() -> None:
+    said = ("ann: holidays, until 2026-03-01T13:59:59Z",)
+    made = decision(action="pause", actor="ann", state=State.HEALTHY, reasons=said)
+    assert message(made) == (
+        "*ranker-v2* of *offers* was paused\n• holidays, until 2026-03-01T13:59:59Z\n"
+        "by ann · 2026-03-01 11:59:59 UTC"
+    )
+    text = str(annotation(made)["text"])
+    assert "- holidays, until 2026-03-01T13:59:59Z" in text
+    assert text.count("ann") == 1
+
+
 @pytest.mark.parametrize("action", sorted(HEADLINES))
 def test_every_action_has_words_of_its_own(action: str) -> None:
     made = decision(action=action)
