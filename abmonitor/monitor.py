@@ -111,9 +111,8 @@ class Monitor:
         for name in self._experiments:
             try:
                 async with self._turns[name]:
-                    await self._books.note(
-                        name
-                    )  # what a person said elsewhere, before it is acted on
+                    # What a person said elsewhere, before it is acted on.
+                    await self._books.note(name)
                     await self._judge(name, fleet.snapshots[name])
                     await self._books.note(name)
             except Exception as error:  # noqa: BLE001  # it is raised below
@@ -143,7 +142,8 @@ class Monitor:
             raise KeyError(treatment)
         wanted = experiment.treatments if treatment is None else (treatment,)
         seen = self.view.experiments.get(name)
-        snapshot = seen.snapshot if seen else (await self._read()).snapshots[name]
+        # Before the first tick has ended its reader may be at work.
+        snapshot = seen.snapshot if seen else await self._snapshot(name)
         async with self._turns[name]:
             conflicts = 0
             while True:
@@ -185,6 +185,9 @@ class Monitor:
         except BaseException:
             self._reader = self._new_reader()  # this one may have read half, and takes it for all
             raise
+
+    async def _snapshot(self, name: str) -> Snapshot:
+        return (await self._new_reader().read([self._experiments[name]])).snapshots[name]
 
     def _seen(self, fleet: Fleet) -> View:
         """The view of everything as it is now."""

@@ -15,6 +15,7 @@ import msgspec
 from alerts.actuators.argo_client import EXTRA, Answer, Cluster, ClusterError, installed, is_allowed
 from alerts.actuators.argo_rollout import (
     Rollout,
+    decision,
     is_gone,
     notes,
     read,
@@ -220,7 +221,7 @@ class Argo:
         except Exception as error:  # noqa: BLE001 - an actuator never raises, whatever a client does
             found, why = Verification.PENDING, self._why(error)
         if why and why != self._said:
-            _log.warning("order %s is not verified: %s: %s", order.id, self._told, why)
+            _log.warning("order %s is not verified: %s: %s", decision(order), self._told, why)
         self._said = why
         return found
 

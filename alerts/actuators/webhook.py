@@ -184,7 +184,12 @@ class Webhook:
         except Exception as error:  # noqa: BLE001 - an actuator never raises, whatever a session does
             found, why = Verification.PENDING, self._why(error)
         if why and why != self._said:
-            _log.warning("order %s is not verified: GET %s: %s", order.id, origin(back.url), why)
+            _log.warning(
+                "order %s is not verified: GET %s: %s",
+                signing.message_id(order.id),
+                origin(back.url),
+                why,
+            )
         self._said = why
         return found
 
