@@ -17,7 +17,9 @@ from support.dying_monitor import REACHED, Birth
 
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_S = 40.0
+WAIT_S = 150.0
+"""An order is sent again after up to a minute."""
+
 PAUSE_S = 0.03
 ADDRESS = re.compile(r"http://\S+/metrics")
 TICKED = "abmonitor_tick_timestamp_seconds "
