@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from abmonitor.canaries import Canaries, Canary, Event
 from abmonitor.http import as_json
-from abmonitor.verdict import Gate, Word, is_open, verdict
+from abmonitor.verdict import Gate, Word, is_undecided, verdict
 from abmonitor.view import View
 from alerts.standing import Standing
 from stream.redis_health import in_words
@@ -141,7 +141,7 @@ class Gates:
         canary = Canary(hook.name, hook.namespace, hook.checksum)
         standing = view.experiments[name].book.standings.get(gate.treatment, Standing())
         subject = (name, gate.treatment, gate.epoch)
-        if is_open(standing):
+        if is_undecided(standing):
             judged: Canary | None = await self.canaries.bind(*subject, canary)
         else:
             judged = await self.canaries.bound(*subject)

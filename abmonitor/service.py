@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from aiohttp import web
 
 from abmonitor.api import Api
-from abmonitor.api_guard import Guard
-from abmonitor.auth import Tokens, TokensError
+from abmonitor.api_guard import Guard, guard_of
+from abmonitor.auth import TokensError
 from abmonitor.breach import actuator_of
 from abmonitor.canaries import Canaries
 from abmonitor.channels import channels_of
@@ -42,7 +41,8 @@ class Outside:
     actuators: Mapping[str, Actuator]
     """By experiment."""
     channels: tuple[Channel, ...] = ()
-    tokens: Tokens | None = None
+    guard: Guard = field(default_factory=Guard)
+    """Who may do what over HTTP."""
     log: ControlLog | None = None
     """None where the store is all that remembers decisions."""
 
@@ -74,9 +74,9 @@ def outside(settings: Settings, environ: Mapping[str, str]) -> Outside:
         channels = channels_of(settings.notify, environ)
     except SecretError as error:
         problems.append(str(error))
-    tokens = None
+    guard = Guard()
     try:
-        tokens = None if settings.api.tokens is None else Tokens(Path(settings.api.tokens))
+        guard = guard_of(settings.api)
     except TokensError as error:
         problems.append(f"api.tokens: {error}")
     if problems:
@@ -84,7 +84,7 @@ def outside(settings: Settings, environ: Mapping[str, str]) -> Outside:
     log = None
     if brokers is not None and settings.kafka.control is not None:
         log = ControlLog(brokers, settings.kafka.control, settings.deployment, publish_s=PATIENCE_S)
-    return Outside(actuators, channels, tokens, log)
+    return Outside(actuators, channels, guard, log)
 
 
 def _brokers(settings: Settings, environ: Mapping[str, str], problems: list[str]) -> Brokers | None:
@@ -137,15 +137,14 @@ class Service:
 
     def application(self) -> web.Application:
         """What is served."""
-        watch, api = self.watch, self.settings.api
-        guard = Guard(self.outside.tokens, api.open_reads, api.rate_limit)
+        watch = self.watch
         published = Published(lambda: watch.monitor.view, watch.problem)
         canaries = Canaries(self.store.client, self.settings.deployment)
         gates = Gates(lambda: watch.monitor.view, watch.problem, canaries)
         return application(
             lambda: watch.monitor.view,
             watch.problem,
-            api=Api(watch.monitor, watch.store, guard),
+            api=Api(watch.monitor, watch.store, self.outside.guard),
             more=(*flag_routes(published), *gate_routes(gates)),
             exposition=self.exposition,
         )

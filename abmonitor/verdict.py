@@ -133,7 +133,7 @@ def _because(
     return ordered or (found.id if found else None), (said, *reasons)
 
 
-def is_open(standing: Standing) -> bool:
+def is_undecided(standing: Standing) -> bool:
     """Whether a revision that is seen now is the one that is judged.
 
     One that is first seen after the verdict may be the next one: it was not judged, and must neither be

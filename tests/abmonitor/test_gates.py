@@ -25,7 +25,7 @@ from abmonitor.api_guard import Guard
 from abmonitor.canaries import KEPT, Canaries, Canary, Event
 from abmonitor.gates import MAX_BODY, MAX_MESSAGE, Gates, routes, verdict
 from abmonitor.server import application
-from abmonitor.verdict import FRESH_MS, JUDGED_MS, is_open
+from abmonitor.verdict import FRESH_MS, JUDGED_MS, is_undecided
 from abmonitor.view import View
 from abmonitor.watch import Watch
 from alerts.actuators.log import Log
@@ -425,10 +425,10 @@ async def test_a_view_that_is_not_known_binds_nobody(site: Site) -> None:
 
 
 def test_the_next_revision_may_be_seen_once_there_is_a_verdict() -> None:
-    found = {state: is_open(standing(state)) for state in State}
+    found = {state: is_undecided(standing(state)) for state in State}
     watched = {State.COLLECTING, State.HOLD, State.HEALTHY, State.SUSPECT}
     assert {state for state, is_it in found.items() if is_it} == watched
-    assert not is_open(standing(State.HOLD, passed=True))
+    assert not is_undecided(standing(State.HOLD, passed=True))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from support.site import declared, settings
 
+from abmonitor.api_settings import ApiSettings
 from abmonitor.breach import OnBreach
 from abmonitor.connections import KafkaSettings
 from abmonitor.notify_settings import NotifierSettings, NotifySettings
@@ -131,3 +132,13 @@ async def test_a_service_judges_and_serves_and_tells_of_itself(store: Store) -> 
     stop.set()
     await running
     assert [key async for key in store.client.scan_iter(lease)] == [], "it was given up"
+
+
+def test_a_file_of_tokens_that_is_not_there_is_told_with_the_rest(tmp_path: Path) -> None:
+    given = settings(
+        declared(),
+        kafka=KafkaSettings(control=None),
+        api=ApiSettings(tokens=str(tmp_path / "none.yaml")),
+    )
+    with pytest.raises(SecretError, match=r"api\.tokens: .*none\.yaml"):
+        outside(given, {})
