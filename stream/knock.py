@@ -7,7 +7,7 @@ import asyncio
 import ssl
 from typing import Any
 
-from aiokafka.conn import create_conn
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaError, SaslAuthenticationFailed, UnsupportedSaslMechanismError
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -43,15 +43,23 @@ async def refusals(brokers: Brokers, patience_s: float = TIMEOUT_S) -> list[str]
 async def _try(server: str, arguments: dict[str, Any], patience_s: float) -> BaseException | None:
     """What happens when somebody goes in and asks for something."""
     host, _, port = server.rpartition(":")
+    begun: list[object] = []
+    connection = AIOKafkaConnection(
+        host.strip("[]"),
+        int(port),
+        request_timeout_ms=int(patience_s * 1000),
+        on_close=lambda *told: begun.append(told),
+        **arguments,
+    )
     try:
-        connection = await create_conn(
-            host.strip("[]"), int(port), request_timeout_ms=int(patience_s * 1000), **arguments
-        )
         try:
+            await connection.connect()
             # With a bad token the library believes to be in, and takes the refusal for an empty answer.
             known = await connection.send(MetadataRequest([]))
         finally:
-            await asyncio.wait([connection.close()], timeout=patience_s)
+            closed = connection.close()
+            if begun:  # also one that was refused has a socket, which takes a moment to close
+                await asyncio.wait([closed], timeout=patience_s)
     except (OSError, KafkaError) as error:
         return error
     return None if known.brokers else KafkaError("it names no broker")
