@@ -1,30 +1,9 @@
-"""What decisions do: the actions that settings, the API and the command line know."""
+"""Actions as people write them: what decisions do, and what to say where there is no such action."""
 
-from typing import Literal, get_args
+from alerts.actions import ACTIONS, Action
 
 
-Action = Literal[
-    "rollback",
-    "would_roll_back",
-    "rolled_back",
-    "rollback_failed",
-    "escalated",
-    "traffic_returned",
-    "accepted",
-    "hold",
-    "hold_overdue",
-    "release",
-    "pass",
-    "pause",
-    "resume",
-    "harm_while_paused",
-    "braked",
-    "rearm",
-    "end",
-]
-"""As `Decision.action` has it."""
-
-ACTIONS: tuple[str, ...] = get_args(Action)
+__all__ = ["ACTIONS", "Action", "unknown_action"]
 
 
 def unknown_action(given: str) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from abmonitor.journal import Journal, Remembered
 from abmonitor.restoring import NotKnownError, Restoring
 from alerts.book import Book, Decision
+from alerts.causes import LOST, UNREADABLE
 from alerts.deliberate import Outcome
 from alerts.lease import Leases
 from alerts.order import Order
@@ -20,7 +21,6 @@ from alerts.store import AlertStore, StaleBookError, TakenOverError
 logger = logging.getLogger(__name__)
 
 DECISIONS_SHOWN = 100
-LOST = "its state is not in Redis, and not to be had elsewhere: "
 
 
 class UnknownStateError(Exception):
@@ -66,7 +66,7 @@ class Books:
         """Take what the store holds for true, unless it has lost something."""
         before = self.known.get(name, Book())
         if not isinstance(found, Book):
-            self._hold(name, f"its book in Redis cannot be read: {found}")
+            self._hold(name, f"{UNREADABLE}{found}")
         elif found.decisions < before.decisions:
             # Lost, or older than what is known: after a failover, or from an old copy.
             await self._put_back_mine(name, before, found.version)

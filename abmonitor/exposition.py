@@ -8,7 +8,7 @@ be some seconds older than the tick, each experiment's all of one moment.
 
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import lru_cache, partial
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
@@ -23,6 +23,8 @@ from abmonitor.viewing import Turns
 
 BUDGET_S = 0.05
 """Of a scrape, and of a tick."""
+LABELS_KEPT = 10_000
+"""The same few labels are written again and again."""
 EOF = b"# EOF\n"
 _SAME_NAMES = {None, "underscores", "allow-utf-8"}
 """Ways of escaping that leave names such as ours as they are."""
@@ -119,16 +121,18 @@ class _Only(Collector):
 
 
 def _lines(family: Metric) -> bytes:
-    """The series of a counter or gauge: the same in both formats."""
+    """The series of a counter, gauge or histogram: the same in both formats."""
     lines = []
     for sample in family.samples:
-        labels = ",".join(
-            [
-                f'{name}="{value.translate(_ESCAPED)}"'
-                for name, value in sorted(sample.labels.items())
-            ]
-        )
+        labels = ",".join(map(_label, sorted(sample.labels.items())))
         where = f"{sample.name}{{{labels}}}" if labels else sample.name
         value = floatToGoString(sample.value)  # type: ignore[no-untyped-call]
         lines.append(f"{where} {value}\n")
     return "".join(lines).encode()
+
+
+@lru_cache(maxsize=LABELS_KEPT)
+def _label(pair: tuple[str, str]) -> str:
+    """One label as it is written."""
+    name, value = pair
+    return f'{name}="{value.translate(_ESCAPED)}"'

@@ -1,4 +1,4 @@
-"""What a monitor tells of itself: what it leads, whether its log and flags are behind, and whom it told."""
+"""What a monitor tells of itself: how it works, what it leads, whether its log and flags are behind, whom it told."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from abmonitor import __version__
 from abmonitor.flags import Following
+from abmonitor.http import Ready
 from abmonitor.notify import Notifications
+from abmonitor.ticks import Ticks
 from abmonitor.view import View
 
 
@@ -23,10 +26,14 @@ class ServiceTelemetry(Collector):
     view: Callable[[], View]
     notifications: Notifications
     following: Following
+    ticks: Ticks | None = None
+    """None where nobody counts them."""
+    ready: Ready | None = None
+    """Says why the monitor is not ready; None where nobody can tell."""
 
     def describe(self) -> Iterable[Metric]:
         """All families, without series."""
-        return [each for each, _ in self._families()]
+        return [*(each for each, _ in self._families()), *Ticks.describe()]
 
     def collect(self) -> Iterable[Metric]:
         """All families as of now."""
@@ -34,6 +41,8 @@ class ServiceTelemetry(Collector):
             for labels, value in samples:
                 family.add_metric(labels, value)
             yield family
+        if self.ticks is not None:
+            yield from self.ticks.families()
 
     def _families(self) -> list[tuple[_Family, list[_Sample]]]:
         view = self.view()
@@ -41,7 +50,22 @@ class ServiceTelemetry(Collector):
         behind: list[_Sample] = (
             [] if view.as_of is None else [([], float(view.log_problem is not None))]
         )
+        ready: list[_Sample] = [] if self.ready is None else [([], float(self.ready() is None))]
         return [
+            (
+                GaugeMetricFamily(
+                    "abmonitor_build_info", "1 for the version that runs.", labels=["version"]
+                ),
+                [([__version__], 1.0)],
+            ),
+            (
+                GaugeMetricFamily(
+                    "abmonitor_ready",
+                    "1 while the monitor is ready: its latest tick that went well is not long over.",
+                    labels=[],
+                ),
+                ready,
+            ),
             (
                 GaugeMetricFamily(
                     "abmonitor_monitor_leader",

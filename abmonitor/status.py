@@ -3,23 +3,21 @@
 from collections.abc import Iterator
 
 from abmonitor.api_types import (
-    AtRisk,
     ExperimentStatus,
     GuardrailStatus,
     PauseShown,
     Status,
     TreatmentStatus,
 )
+from abmonitor.at_risk import SHARE_OVER, at_risk, came
 from abmonitor.progress import nearest
 from abmonitor.view import ExperimentView, View
 from alerts.health import labels_stalled
 from alerts.judge import Judgement
 from alerts.standing import ACTING, Pause, Standing, State
-from metrics.experiment import HOUR, MINUTE
+from metrics.experiment import MINUTE
 
 
-SHARE_OVER = 5 * MINUTE
-"""Of data, which the share of the traffic is taken of."""
 LATELY = MINUTE
 """Of data, which shows at once where the traffic goes."""
 SEEN_LATELY = 10 * MINUTE
@@ -76,7 +74,7 @@ def _treatment(view: ExperimentView, treatment: str) -> TreatmentStatus:
         guardrails=tuple(
             _guardrail(judgement) for judgement in book.judgements.get(treatment, {}).values()
         ),
-        at_risk=_at_risk(view, treatment),
+        at_risk=at_risk(view, treatment),
         advice=_advice(view, treatment),
         commands=commands(view.experiment.name, treatment, standing),
     )
@@ -117,22 +115,15 @@ def _advice(view: ExperimentView, treatment: str) -> str | None:
     last = next((one.action for one in made if one.action in MOVED_BY_PEOPLE), None)
     end = view.snapshot.watermark
     declared = None if end is None else view.experiment.split_at(end).get(treatment)
-    if last != "rearm" or not declared or _came(view, treatment, LATELY):
+    if last != "rearm" or not declared or came(view, treatment, LATELY):
         return None
     return "it was re-armed, and gets no traffic: give it traffic again"
 
 
-def _came(view: ExperimentView, variant: str, width: int) -> int | None:
-    """Predictions of a variant in the latest `width` ms of data; None where none was read."""
-    end = view.snapshot.watermark
-    facts = view.snapshot.variants.get(variant)
-    return None if end is None or facts is None else facts.predictions(end, width)
-
-
 def _share(view: ExperimentView, treatment: str, width: int) -> float | None:
-    came = _came(view, treatment, width)
-    whole = sum(_came(view, name, width) or 0 for name in view.snapshot.variants)
-    return None if came is None or not whole else came / whole
+    ours = came(view, treatment, width)
+    whole = sum(came(view, name, width) or 0 for name in view.snapshot.variants)
+    return None if ours is None or not whole else ours / whole
 
 
 def _intended(view: ExperimentView, treatment: str) -> float | None:
@@ -177,29 +168,4 @@ def _guardrail(judgement: Judgement) -> GuardrailStatus:
         bound=judgement.bound,
         nearest="rollback" if verdict == "rollback" else "pass" if verdict else None,
         evidence=share,
-    )
-
-
-def _at_risk(view: ExperimentView, treatment: str) -> AtRisk:
-    """(Profit per prediction of the control - of the treatment) x the treatment's predictions an hour.
-
-    Of one that is rolled back there is none: what it still gets is told by its share.
-    """
-    profitability = view.experiment.profitability
-    cost = profitability.unit_cost if profitability else None
-    comparison, came = view.comparisons.get(treatment), _came(view, treatment, SHARE_OVER)
-    difference = comparison.differences.get("profit_per_prediction") if comparison else None
-    an_hour = None if came is None else round(came * HOUR / SHARE_OVER)
-    standing = view.book.standings.get(treatment, Standing())
-    lost = None
-    if standing.state is State.ROLLED_BACK:
-        lost = None
-    elif standing.state is State.ENDED and not an_hour:
-        lost = 0.0
-    elif difference is not None and an_hour is not None:
-        lost = max(0.0, -difference.estimate) * an_hour * (cost or 1.0)
-    return AtRisk(
-        an_hour=lost,
-        unit="money" if cost is not None else "unit costs",
-        predictions_an_hour=an_hour,
     )

@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 
 import alerts.families
 import metrics.families
+from abmonitor import experiment_families
 from abmonitor.view import ExperimentView, View
 
 
@@ -36,7 +37,11 @@ def registry(view: Callable[[], View]) -> CollectorRegistry:
 
 def describe_experiments() -> list[Metric]:
     """The families of experiments, empty."""
-    return [*metrics.families.describe(), *alerts.families.describe()]
+    return [
+        *metrics.families.describe(),
+        *alerts.families.describe(),
+        *experiment_families.describe(),
+    ]
 
 
 def of_experiments(experiments: Iterable[ExperimentView]) -> list[Metric]:
@@ -48,11 +53,19 @@ def of_experiments(experiments: Iterable[ExperimentView]) -> list[Metric]:
     ]
     judged = [
         alerts.families.Judged(
-            one.experiment.name, one.experiment.control, one.experiment.treatments, one.book
+            one.experiment.name,
+            one.experiment.control,
+            one.experiment.treatments,
+            one.book,
+            one.experiment.guardrails,
         )
         for one in found
     ]
-    return [*metrics.families.families(shown), *alerts.families.families(judged)]
+    return [
+        *metrics.families.families(shown),
+        *alerts.families.families(judged),
+        *experiment_families.families(found),
+    ]
 
 
 def own(view: View) -> list[Metric]:

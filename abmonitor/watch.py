@@ -15,6 +15,7 @@ from abmonitor.journal import Journal, Log
 from abmonitor.monitor import Monitor
 from abmonitor.restoring import Restoring
 from abmonitor.settings import Settings
+from abmonitor.ticks import Ticks
 from abmonitor.view import View
 from alerts.actuators.flag_definition import Off
 from alerts.lease import TTL_MS, Leases
@@ -54,10 +55,11 @@ class Watch:
         log: Log | None = None,
         switched_off: Callable[[str], Awaitable[Mapping[str, Off]]] | None = None,
         every_s: float = EVERY_S,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         """`actuators`: by experiment. `log`: None where the store is all that remembers decisions.
 
-        `switched_off`: see `Restoring`.
+        `switched_off`: see `Restoring`. `seconds`: a clock that never goes back.
         """
         self.store = AlertStore(store.client, settings.deployment)
         holder = f"{socket.gethostname()}:{os.getpid()}"
@@ -77,7 +79,8 @@ class Watch:
         self._names = [experiment.name for experiment in settings.experiments]
         self.followers: Sequence[Follower] = ()
         """Those who get every view, in this order."""
-        self._every_s = every_s
+        self.ticks = Ticks()
+        self._every_s, self._seconds = every_s, seconds
         self._ticked: float | None = None
         self._failure: str | None = None
 
@@ -86,9 +89,9 @@ class Watch:
         renewing = asyncio.create_task(self._renew())
         try:
             while not stop.is_set():
-                started = time.monotonic()
+                started = self._seconds()
                 await self._tick()
-                await _sleep(stop, started + self._every_s - time.monotonic())
+                await _sleep(stop, started + self._every_s - self._seconds())
         finally:
             renewing.cancel()
             await self.monitor.close()
@@ -108,15 +111,19 @@ class Watch:
             await asyncio.sleep(RENEW_S)
 
     async def _tick(self) -> None:
-        before = self.monitor.view
+        before, started = self.monitor.view, self._seconds()
+        failure: Exception | None = None
         try:
             await self.monitor.tick()
         except (RedisError, OSError) as error:
+            failure = error
             self._fail(in_words(error))
         except Exception as error:  # noqa: BLE001 # it is logged, once
+            failure = error
             self._fail(f"the tick failed: {error!r}", error)
         else:
-            self._ticked, self._failure = time.monotonic(), None
+            self._ticked, self._failure = self._seconds(), None
+        self.ticks.note(self._seconds() - started, failure)
         if self.monitor.view is not before:  # also where one of many experiments failed
             await self._pass_on(self.monitor.view)
 
@@ -136,7 +143,7 @@ class Watch:
         """Why the monitor is not ready, None when it is."""
         if self._ticked is None:
             return self._failure or "nothing was read yet"
-        if time.monotonic() - self._ticked > OVERDUE_S:
+        if self._seconds() - self._ticked > OVERDUE_S:
             return self._failure or f"no tick has ended for {OVERDUE_S:g} s"
         return None
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from abmonitor import __version__
 from stream.batch import BatchReport
 from stream.intake import IntakeState
 
@@ -117,6 +118,10 @@ class WorkerTelemetry:
             "abmonitor_worker_rebalances", "Times the group was divided anew.", registry=made
         )
         self._gauges(made)
+        build = Gauge(
+            "abmonitor_build_info", "1 for the version that runs.", ("version",), registry=made
+        )
+        build.labels(__version__).set(1)
 
     def _gauges(self, made: CollectorRegistry) -> None:
         self._lag = Gauge(

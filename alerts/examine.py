@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from alerts import aftermath, quarantine
+from alerts import aftermath, causes, quarantine
 from alerts.book import Book
+from alerts.causes import MISMATCHED, MIXED, UNNAMED
 from alerts.edges import Edge, edges
 from alerts.guardrails import Guardrail
 from alerts.happenings import Happening, Look
@@ -21,9 +22,7 @@ from metrics.experiment import Experiment
 from metrics.snapshot import Snapshot
 
 
-MISMATCHED = "sample ratio mismatch: the split is not the intended one"
-MIXED = "units mixed: too many were seen in two variants"
-UNNAMED = "units missing: predictions come without unit_id"
+__all__ = ["MISMATCHED", "MIXED", "UNNAMED", "Examiner"]
 
 
 class Examiner:
@@ -71,7 +70,7 @@ class Examiner:
         holds = {}
         for treatment in self._experiment.treatments:
             standing = book.standings.get(treatment, Standing())
-            causes = hold_causes(
+            found = hold_causes(
                 self._experiment,
                 treatment,
                 snapshot,
@@ -80,14 +79,14 @@ class Examiner:
                 begun=standing.begun,
                 known=book.holds.get(treatment, ()),
             )
-            causes += (MISMATCHED,) if treatment in book.mismatched else ()
-            causes += (MIXED,) if book.phase and mixed(book.phase) else ()
-            causes += (UNNAMED,) if book.phase and unnamed(book.phase) else ()
-            causes += tuple(self._trials.blind(book, treatment, self._testing.blind_budget))
-            causes += tuple(self._too_long(book, treatment, at))
+            found += (MISMATCHED,) if treatment in book.mismatched else ()
+            found += (MIXED,) if book.phase and mixed(book.phase) else ()
+            found += (UNNAMED,) if book.phase and unnamed(book.phase) else ()
+            found += tuple(self._trials.blind(book, treatment, self._testing.blind_budget))
+            found += tuple(self._too_long(book, treatment, at))
             sightings = self._sighted(book, treatment, snapshot, at)
-            causes += quarantine.causes(sightings, book.quarantined.get(treatment, {}))
-            holds[treatment] = causes
+            found += quarantine.causes(sightings, book.quarantined.get(treatment, {}))
+            holds[treatment] = found
         return holds
 
     def _too_long(self, book: Book, treatment: str, at: int) -> Iterator[str]:
@@ -96,7 +95,7 @@ class Examiner:
         if longest is None or standing.passed or standing.state is State.PASSED:
             return
         if book.phase is not None and at - began(book, treatment) >= longest:
-            yield f"testing.max_duration, {longest}, is over: end it, or extend max_duration"
+            yield causes.too_long(longest)
 
     def _sighted(
         self, book: Book, treatment: str, snapshot: Snapshot, at: int

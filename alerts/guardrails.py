@@ -72,6 +72,23 @@ class Guardrail(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         pane = COARSE_WIDTH if (self.window or 0) > LONGEST_FINE_WINDOW else FINE_WIDTH
         return -(-self.every // pane) * pane
 
+    def limit(self, control: float | None) -> float | None:
+        """Where harm begins for a sequential test: an effect (`alerts.judge.Effect`) beyond it is harm.
+
+        Treatment minus control, but of shares that are compared by a relative margin treatment over
+        control. Where either direction is harm it is the upper limit, and the lower one its negative, or its
+        inverse. `control` is the control's value; None where it is needed and not known.
+        """
+        metric, relative = CATALOGUE[self.metric], self.relative_margin
+        if metric.share and self.margin is None:
+            return 1 + (relative or 0.0)
+        tolerated = self.margin or 0.0
+        if relative:
+            if control is None:
+                return None
+            tolerated = relative * abs(control)
+        return -tolerated if tolerated and metric.harm == "falling" else tolerated
+
     def problems(self, experiment: Experiment) -> Iterator[Problem]:
         """Everything that is wrong with this guardrail in `experiment`."""
         metric = CATALOGUE.get(self.metric)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from alerts import causes as say
 from alerts.judge import settled
 from metrics.duration import Duration
 from metrics.experiment import DAY, HOUR, MINUTE, Experiment
@@ -90,17 +91,21 @@ def hold_causes(
     causes = []
     start, third = at - _whole(options.silence), _whole(options.silence / 3)
     if not any(arrived(snapshot, v, start, at) for v in (treatment, experiment.control)):
-        causes.append(f"no data: no predictions for {options.silence}")
-    silent = f"{treatment} is silent while {experiment.control} flows"
+        causes.append(say.no_data(options.silence))
+    silent = say.silent(treatment, experiment.control)
     still = silent in known and not arrived(snapshot, treatment, at - third, at)
     if still or _quiet(experiment, treatment, snapshot, at, third):
         causes.append(silent)
     if labels_stalled(experiment, snapshot, at):
-        wait = Duration(experiment.labels.wait)
-        causes.append(f"labels stalled: no outcome has met a prediction for {wait}")
-    if snapshot.complete_since is not None and snapshot.complete_since > begun:
-        causes.append("state incomplete: the log no longer reached back to the start")
+        causes.append(say.labels_stalled(experiment.labels.wait))
+    if state_incomplete(snapshot, begun):
+        causes.append(say.STATE_INCOMPLETE)
     return tuple(causes)
+
+
+def state_incomplete(snapshot: Snapshot, begun: int) -> bool:
+    """Whether some of what arrived since `begun` (epoch ms) was lost before it was counted."""
+    return snapshot.complete_since is not None and snapshot.complete_since > begun
 
 
 def labels_stalled(experiment: Experiment, snapshot: Snapshot, at: int) -> bool:

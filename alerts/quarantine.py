@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import msgspec
 
 from alerts.book import Book, Decision
+from alerts.causes import in_quarantine
 from alerts.health import STRAYS
 from alerts.standing import Sighting, Standing
 from metrics.experiment import MINUTE
-from metrics.moment import Moment
 from metrics.snapshot import Snapshot
 
 
@@ -98,7 +98,7 @@ def sighted(
 def causes(sightings: Mapping[str, Sighting], known: Mapping[str, int]) -> tuple[str, ...]:
     """Why a treatment holds whose traffic, more than strays, comes from versions in quarantine."""
     return tuple(
-        f"version {name} was rolled back on {Moment(known[name])}; re-arm with force to try it again"
+        in_quarantine(name, known[name])
         for name in sorted(sightings)
         if name in known and sightings[name].times > STRAYS
     )

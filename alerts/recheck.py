@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from alerts.book import Decision, Phase
+from alerts.causes import MISMATCHED, MIXED, UNNAMED, blind
 from alerts.cohorts import Arms
 from alerts.counting import Counter, Tally
-from alerts.examine import MISMATCHED, MIXED, UNNAMED
 from alerts.guardrails import Guardrail
 from alerts.health import hold_causes, silence
 from alerts.judge import Judgement, measured
@@ -131,9 +131,7 @@ class Recheck:
         causes += (MIXED,) if phase and mixed(phase) else ()
         causes += (UNNAMED,) if phase and unnamed(phase) else ()
         if budget is not None and self.reasoning.seen > budget and not self._proven():
-            causes += (
-                f"blind: {budget:,} predictions were made before the first verdict on labels",
-            )
+            causes += (blind(budget),)
         return causes
 
     def _proven(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from alerts import causes
 from alerts.book import Book, Kept
 from alerts.cohorts import Arms, CohortView
 from alerts.counting import Counter
@@ -132,7 +133,7 @@ class Trials:
         if not any(
             kept.get(each.guardrail.name, Kept()).peak is not None for each in self.weighers
         ):
-            yield f"blind: {budget:,} predictions were made before the first verdict on labels"
+            yield causes.blind(budget)
 
     def alarms(self, book: Book, treatment: str) -> tuple[str, ...]:
         """Why the treatment is harmful, by the guardrails that have raised an alarm."""

@@ -158,9 +158,16 @@ def _cohorts(
 
 def _missing(cohorts: Sequence[Ledger], experiment: Experiment) -> Share | None:
     """Failed requests are left out: their cells do not say whether they had a label."""
-    cells = total(cohorts).cells
+    whole = total(cohorts)
+    missing, cells = unlabelled(whole, experiment), whole.cells
+    known = cells.tp.n + cells.fp.n + cells.tn.n + cells.fn.n
+    return _share(missing, missing + known)
+
+
+def unlabelled(ledger: Ledger, experiment: Experiment) -> int:
+    """Mature predictions that had to get a label and never did, without failed requests."""
+    cells = ledger.cells
     missing = cells.missing_acted_yes.n + cells.missing_acted_no.n
     if experiment.labels.observed == "all":
         missing += cells.missing_idle_yes.n + cells.missing_idle_no.n
-    known = cells.tp.n + cells.fp.n + cells.tn.n + cells.fn.n
-    return _share(missing, missing + known)
+    return missing

@@ -35,6 +35,9 @@ def value_of(bucket: int) -> float:
     return 0.0 if bucket == 0 else FINEST_MS * 2 * GROWTH**bucket / (GROWTH + 1)
 
 
+_NONE = np.zeros(1, dtype=np.int64)
+
+
 def _nothing() -> Counts:
     return np.zeros(0, dtype=np.int64)
 
@@ -67,6 +70,11 @@ class Histogram:
         """How many latencies lie above the bucket that `latency_ms` is in: at least 2 % longer ones do."""
         first = int(bucket_of(np.array([latency_ms], dtype=np.float64))[0]) + 1 - self.start
         return int(self.counts[max(first, 0) :].sum())
+
+    def up_to(self, buckets: Counts) -> Counts:
+        """How many latencies lie in each of `buckets` (numbers of buckets, shape (n,)) or in one below it."""
+        running = np.concatenate((_NONE, np.cumsum(self.counts)))
+        return running[np.clip(buckets - self.start + 1, 0, self.counts.size)]
 
     def quantiles(self, *probabilities: float) -> tuple[float | None, ...]:
         """The smallest latencies (ms) that at least each share of all latencies do not exceed.

@@ -27,6 +27,7 @@ ALLOWED = {
     "predicted",
     "actual",
     "result",
+    "le",
 }
 
 
@@ -62,7 +63,9 @@ def test_names_and_labels_follow_the_conventions(view: View) -> None:
         for sample in family.samples:
             assert sample.labels.keys() <= ALLOWED
             assert (family.type == "counter") == sample.name.endswith("_total")
-            if family.type == "counter":
+            ending = sample.name.removeprefix(family.name)
+            assert (ending in {"_bucket", "_sum", "_count"}) == (family.type == "histogram")
+            if family.type != "gauge":
                 assert sample.value >= 0
 
 

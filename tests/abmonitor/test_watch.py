@@ -14,7 +14,7 @@ from support.panes import EXPERIMENT, START, pane, steady
 
 from abmonitor.settings import ExperimentSettings, Settings
 from abmonitor.view import View
-from abmonitor.watch import Watch
+from abmonitor.watch import OVERDUE_S, Watch
 from alerts.guardrails import Guardrail
 from alerts.order import Actuator, Order, Receipt, Verification
 from alerts.standing import State
@@ -278,3 +278,44 @@ async def test_an_actuator_that_raises_stops_no_tick_and_keeps_its_order(
     assert [order.id for order in await kept.outbox("offers")] == [actuator.received[0].id]
     book = await kept.load("offers")
     assert book.standings["new"].state is State.ROLLBACK_FAILED
+
+
+# --- what is counted of ticks ---------------------------------------------------------------------
+
+
+def counted(watching: Watch) -> dict[str, float]:
+    """Samples of ticks without labels, by name."""
+    families = watching.ticks.families()
+    return {s.name: s.value for each in families for s in each.samples if not s.labels}
+
+
+async def test_every_tick_is_counted_and_those_that_fail_twice_over(store: HookedStore) -> None:
+    watching = watch_of(store)
+    ticks = Ticks(watching)
+    async with running(watching):
+        await until(lambda: ticks.ended >= 2, "ticks")
+        assert counted(watching)["abmonitor_redis_up"] == 1
+        assert counted(watching)["abmonitor_tick_failures_total"] == 0
+        ticks.failure = RedisConnectionError("away")
+        await until(lambda: counted(watching)["abmonitor_redis_up"] == 0, "the failure")
+    found = counted(watching)
+    assert found["abmonitor_tick_seconds_count"] == ticks.begun
+    assert found["abmonitor_tick_failures_total"] == ticks.begun - ticks.ended
+
+
+async def test_ticks_are_timed_by_the_clock_that_was_given(store: HookedStore) -> None:
+    now = [100.0]
+    watching = Watch(
+        settings(), store, {"offers": Obedient()}, every_s=0.005, seconds=lambda: now[0]
+    )
+
+    async def slow() -> View:
+        now[0] += 3.5
+        return View()
+
+    watching.monitor.tick = slow  # type: ignore[method-assign]
+    await watching._tick()
+    assert counted(watching)["abmonitor_tick_seconds_sum"] == 3.5
+    assert watching.problem() is None
+    now[0] += OVERDUE_S + 1
+    assert watching.problem() == f"no tick has ended for {OVERDUE_S:g} s"

@@ -1,6 +1,7 @@
 """What a worker tells of itself, and when it is ready."""
 
 import math
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -102,12 +103,18 @@ def test_the_share_of_outcomes_that_met_their_prediction(telemetry: WorkerTeleme
     assert value(telemetry, "join_ratio") == 0.6
 
 
+def test_a_worker_says_which_version_runs(telemetry: WorkerTelemetry) -> None:
+    where = {"version": version("abmonitor")}
+    assert telemetry.registry.get_sample_value("abmonitor_build_info", where) == 1
+
+
 def test_no_name_is_exposed_without_help_and_unit(telemetry: WorkerTelemetry) -> None:
     telemetry.note(BatchReport({"predictions": 1}))
     telemetry.look_at(well(), NOW)
     text = generate_latest(telemetry.registry).decode()
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# HELP")}
-    assert all(name.startswith("abmonitor_worker_") for name in names)
+    own = names - {"abmonitor_build_info"}
+    assert all(name.startswith("abmonitor_worker_") for name in own)
     assert all(len(line.split(maxsplit=3)) == 4 for line in text.splitlines() if "HELP" in line)
 
 

@@ -53,6 +53,23 @@ def arms(ours: Iterable[Ledger], theirs: Iterable[Ledger]) -> Arms:
     return CohortView(MONEY).arms(BOOK, "new", snapshot, 0, until, 0)
 
 
+@pytest.mark.parametrize(
+    "rule", [RAP, Guardrail(metric="recall", test="sequential", relative_margin=0.2)]
+)
+def test_the_limit_is_the_difference_at_which_the_harm_beyond_the_margin_is_0(
+    rule: Guardrail,
+) -> None:
+    """The one that is exposed is the one that decides."""
+    for ours in (GOOD, BAD):
+        seen = arms([ours] * 3, [GOOD] * 3)
+        harm = float(weigher(rule).found(seen).whole.harm)
+        judgement, _ = judged([ours] * 3, [GOOD] * 3, rule)
+        limit = rule.limit(judgement.control)
+        assert limit is not None
+        assert judgement.effect is not None
+        assert limit - judgement.effect.estimate == pytest.approx(harm)  # falling is harm
+
+
 def judged(
     ours: Iterable[Ledger], theirs: Iterable[Ledger], rule: Guardrail = RAP, **testing: Any
 ) -> tuple[Judgement, Kept]:

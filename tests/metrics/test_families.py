@@ -1,22 +1,43 @@
+import math
 import re
 from collections.abc import Iterable
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.core import Metric
 from support.eventfiles import HOUR, MINUTE, SETTINGS, Event, traffic
 from support.views import settings_of, view_of
 
 from abmonitor.settings import Settings
 from abmonitor.view import View
+from metrics.advantage import Advantage, Standing
 from metrics.changes import Change
-from metrics.compare import confusion_of, metrics_of
+from metrics.compare import Comparison, confusion_of, metrics_of
 from metrics.drift import Drift, Share
 from metrics.families import Shown, describe, families
+from metrics.latency import Histogram, bucket_of
+from metrics.ledger import Ledger
+from metrics.moments import Moments
 from metrics.snapshot import Snapshot, VariantFacts
 from metrics.stability import Psi
+from metrics.uncertainty import Difference
+from metrics.value import NetBusinessValue, Recommendation
+from metrics.variant_families import EDGES_MS
 
 
-LABELS = {"experiment", "variant", "window", "metric", "quantile", "predicted", "actual", "reason"}
+LABELS = {
+    "experiment",
+    "variant",
+    "window",
+    "metric",
+    "quantile",
+    "predicted",
+    "actual",
+    "reason",
+    "state",
+}
 Series = dict[tuple[str, ...], float]
 
 
@@ -146,6 +167,8 @@ def test_before_anything_came_only_counters_have_series() -> None:
         "abmonitor_acted_predictions",
         "abmonitor_labelled_predictions",
         "abmonitor_matured_predictions",
+        "abmonitor_matured_unlabelled_predictions",
+        "abmonitor_assumed_profitability",
     }
 
 
@@ -162,6 +185,9 @@ def test_without_profitability_and_latencies_their_series_are_missing() -> None:
     assert not told & {"rap", "roi", "profit_per_prediction"}
     assert not found["abmonitor_latency_seconds"].samples
     assert not found["abmonitor_latency_mean_seconds"].samples
+    assert not found["abmonitor_prediction_latency_seconds"].samples
+    assert not found["abmonitor_assumed_profitability"].samples
+    assert not found["abmonitor_advantage_state"].samples
 
 
 def test_where_only_acted_predictions_get_labels_the_others_have_no_cells() -> None:
@@ -214,6 +240,177 @@ def test_slowness_of_a_window_is_the_share_above_the_declared_time() -> None:
         ledger = facts.window(end, HOUR)
         assert slow[name, "1h"] == ledger.latency.above(100) / ledger.predictions
         assert 0.15 < slow[name, "1h"] < 0.35
+
+
+# --- latency of all predictions -------------------------------------------------------------------
+
+
+def with_latencies(*latencies: float | None) -> View:
+    """A view of predictions of both variants in turn, that took so long."""
+    events = [event for event in traffic(len(latencies)) if event["type"] == "prediction"]
+    for event, latency in zip(events, latencies, strict=True):
+        del event["latency_ms"]
+        if latency is not None:
+            event["latency_ms"] = latency
+    return view_of(events)
+
+
+def test_the_latency_histogram_is_cumulative_and_has_sum_and_count() -> None:
+    took = [0.4, 1.0, 2.4, 40.0, 40.0, 80.0, 240.0, 9_000.0, 60_000.0, None]
+    view = with_latencies(*took, *took)
+    family = exposed(view)["abmonitor_prediction_latency_seconds"]
+    events = [event for event in traffic(len(took) * 2) if event["type"] == "prediction"]
+    for variant in ("old", "new"):
+        mine = [
+            latency
+            for event, latency in zip(events, [*took, *took], strict=True)
+            if event["variant"] == variant and latency is not None
+        ]
+        samples = [s for s in family.samples if s.labels["variant"] == variant]
+        buckets = [s for s in samples if s.name.endswith("_bucket")]
+        counts = {s.labels["le"]: s.value for s in buckets}
+        assert counts == {
+            **{str(edge / 1000): sum(t <= edge for t in mine) for edge in EDGES_MS},
+            "+Inf": len(mine),
+        }
+        assert [float(le) for le in counts] == sorted(float(le) for le in counts)
+        (total,) = [s.value for s in samples if s.name.endswith("_sum")]
+        (count,) = [s.value for s in samples if s.name.endswith("_count")]
+        assert total == pytest.approx(sum(mine) / 1000)
+        assert count == len(mine)
+
+
+@given(st.lists(st.floats(0.01, 30_000), min_size=1, max_size=30))
+def test_the_latency_histogram_never_decreases_and_is_at_most_two_per_cent_off(
+    took: list[float],
+) -> None:
+    ledger = Ledger(
+        predictions=len(took),
+        moments=Moments(len(took), round(sum(took) * 10), 1),
+        latency=Histogram.of(bucket_of(np.array(took))),
+    )
+    snapshot = Snapshot("offers", {"old": VariantFacts(total=ledger)})
+    (family,) = [
+        found
+        for found in families([Shown(settings_of().experiments[0], snapshot, {})])
+        if found.name == "abmonitor_prediction_latency_seconds"
+    ]
+    counts = [s.value for s in family.samples if s.name.endswith("_bucket")]
+    assert counts == sorted(counts)
+    assert counts[-1] == len(took)
+    for edge, count in zip(EDGES_MS, counts, strict=False):
+        assert sum(t <= edge for t in took) <= count <= sum(t <= 1.0201 * edge for t in took)
+
+
+# --- labels that never came -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("observed", ["all", "acted"])
+def test_mature_predictions_that_had_to_get_a_label_and_never_did_are_counted(
+    observed: str,
+) -> None:
+    events = traffic(1_200)
+    lost = {event["prediction_id"] for event in events if event["type"] == "outcome"}
+    lost = set(sorted(lost)[::7])
+    events = [
+        event
+        for event in events
+        if event["type"] == "prediction" or event["prediction_id"] not in lost
+    ]
+    text = SETTINGS.replace("observed: all", f"observed: {observed}")
+    view = view_of(events, settings_of(text), complete=True)
+    expected = dict.fromkeys(("old", "new"), 0)
+    for event in events:
+        if event["type"] == "prediction" and event["prediction_id"] in lost:
+            expected[event["variant"]] += observed == "all" or event["predicted"]
+    found = series(exposed(view)["abmonitor_matured_unlabelled_predictions"])
+    assert found == {(name,): count for name, count in expected.items()}
+    assert min(expected.values()) > 5
+
+
+# --- comparisons made by hand ---------------------------------------------------------------------
+
+LEVEL = Advantage("level", "q", 1.0)
+UNKNOWN = NetBusinessValue(None, None, None)
+
+
+def compared(
+    advantage: Advantage | None = LEVEL,
+    parts: NetBusinessValue = UNKNOWN,
+    rap: Difference | None = None,
+    standing: Standing = "undecided",
+) -> Comparison:
+    return Comparison(
+        "new", {"rap": rap}, None, parts, advantage, standing, Recommendation.CONTINUE
+    )
+
+
+def told_of(comparison: Comparison) -> dict[str, Series]:
+    """The series of one comparison, by the name of the family without its prefix."""
+    experiment = settings_of().experiments[0]
+    shown = Shown(experiment, Snapshot("offers", {}), {"new": comparison})
+    return {
+        family.name.removeprefix("abmonitor_"): series(family)
+        for family in families([shown])
+        if family.samples
+    }
+
+
+def test_the_terms_of_net_business_value_are_ratios_and_unknown_ones_have_no_series() -> None:
+    found = told_of(compared(parts=NetBusinessValue(1.8, None, -4.0)))
+    assert found["net_business_value_part_ratio"] == {
+        ("new", "accuracy"): pytest.approx(0.018),
+        ("new", "errors"): pytest.approx(-0.04),
+    }
+    assert "net_business_value_part_ratio" not in told_of(compared())
+
+
+@pytest.mark.parametrize(
+    ("advantage", "ends"),
+    [
+        (Advantage("above", "roi", -0.4, low=0.5), (0.5, math.inf)),
+        (Advantage("below", "roi", -0.4, high=0.7), (-0.4, 0.7)),
+        (Advantage("always", "q", 1.0), (1.0, math.inf)),
+    ],
+)
+def test_the_range_of_assumptions_has_two_ends_also_where_it_is_open(
+    advantage: Advantage, ends: tuple[float, float]
+) -> None:
+    found = told_of(compared(advantage))
+    where = ("new", advantage.scale)
+    assert (found["ahead_from"], found["ahead_to"]) == ({where: ends[0]}, {where: ends[1]})
+
+
+@pytest.mark.parametrize("advantage", [None, LEVEL, Advantage("never", "roi", -0.4)])
+def test_where_the_treatment_is_ahead_nowhere_there_is_no_range(
+    advantage: Advantage | None,
+) -> None:
+    assert not told_of(compared(advantage)).keys() & {"ahead_from", "ahead_to"}
+
+
+@pytest.mark.parametrize("standing", ["proven", "undecided", "behind"])
+def test_an_advantage_is_in_exactly_one_state_once_it_can_be_known(standing: Standing) -> None:
+    found = told_of(compared(rap=Difference(0.1, None, None), standing=standing))
+    assert found["advantage_state"] == {
+        ("new", each): float(each == standing) for each in ("proven", "undecided", "behind")
+    }
+    assert "advantage_state" not in told_of(compared(standing=standing))
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        ("{q: 2.5}", {("q",): 2.5}),
+        ("{unit_revenue: 60, unit_cost: 20}", {("q",): 3.0}),
+        ("{reference_precision: 0.4, assumed_roi: 0.5}", {("q",): 3.75, ("roi",): 0.5}),
+    ],
+)
+def test_what_the_settings_assume_is_told_on_the_scales_of_the_range(
+    declared: str, expected: Series
+) -> None:
+    text = SETTINGS.replace("{unit_revenue: 60, unit_cost: 20}", declared)
+    found = series(exposed(view_of([], settings_of(text)))["abmonitor_assumed_profitability"])
+    assert found == {key: pytest.approx(value) for key, value in expected.items()}
 
 
 HINTS = ("score_stability_index", "label_ratio", "missing_label_ratio")

@@ -71,7 +71,21 @@ def test_latencies_beyond_the_cap_count_as_the_cap(latency: float) -> None:
     assert found == pytest.approx(CAP_MS, rel=TOLERANCE)
 
 
+@given(values=many, edges=st.lists(latencies, min_size=1, max_size=5))
+def test_as_many_are_up_to_an_edge_as_are_not_above_it(
+    values: list[float], edges: list[float]
+) -> None:
+    found = histogram(values)
+    within = found.up_to(bucket_of(np.array(edges, dtype=np.float64))).tolist()
+    assert within == [found.total - found.above(edge) for edge in edges]
+    for edge, count in zip(edges, within, strict=True):
+        surely = sum(value <= edge for value in values)
+        perhaps = sum(FINEST_MS < value <= edge * 1.0201 for value in values)
+        assert surely <= count <= max(surely, perhaps + sum(v <= FINEST_MS for v in values))
+
+
 def test_without_latencies_no_quantile_is_known() -> None:
+    assert Histogram().up_to(np.array([1, 900])).tolist() == [0, 0]
     assert Histogram().quantiles(0.5, 0.99) == (None, None)
     assert histogram([]).quantiles(0.5) == (None,)
     assert Histogram().quantiles() == ()
