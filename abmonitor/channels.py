@@ -19,7 +19,7 @@ def channels_of(settings: NotifySettings, environ: Mapping[str, str]) -> tuple[C
     channels: list[Channel] = []
     for one in settings.to:
         try:
-            found = list(_notifiers(one, settings.link, environ))
+            found = list(_notifiers(one, settings, environ))
         except (SecretError, ValueError) as error:
             raise SecretError(f"notify: {one.called}: {error}") from None
         if not found:
@@ -32,8 +32,9 @@ def channels_of(settings: NotifySettings, environ: Mapping[str, str]) -> tuple[C
 
 
 def _notifiers(
-    one: NotifierSettings, link: str | None, environ: Mapping[str, str]
+    one: NotifierSettings, settings: NotifySettings, environ: Mapping[str, str]
 ) -> Iterator[Notifier]:
+    link = settings.link
     url, token = one.url.resolve(environ), _optional(one.token, environ)
     proxy, seconds = _optional(one.proxy, environ), one.timeout / 1000
     match one.kind:
@@ -60,6 +61,7 @@ def _notifiers(
                         timeout=seconds,
                         link=link,
                         labels=one.labels,
+                        runbooks=settings.runbooks,
                         once_for_ms=int(one.once_for),
                     )
                 )

@@ -15,15 +15,15 @@ from abmonitor.hinting import Hinting, Subject
 from abmonitor.settings import Settings
 from abmonitor.view import View
 from abmonitor.viewing import Comparing, views_of
+from alerts import causes
 from alerts.book import Decision
 from alerts.courier import Courier
 from alerts.deliberate import Deliberation, Outcome
 from alerts.edges import Edge
-from alerts.machine import Command, Elapsed, Look, needs_clock
+from alerts.machine import Alarm, Command, Elapsed, Look, needs_clock
 from alerts.outbox import Dispatcher
 from alerts.standing import Standing
 from alerts.store import AlertStore, StaleBookError
-from metrics.duration import Duration
 from metrics.reader import Reader
 from metrics.snapshot import Fleet, Snapshot
 
@@ -37,7 +37,7 @@ COMPARING_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Commanded:
-    """What became of a person's command."""
+    """What became of a person's command, or of somebody else's alarm."""
 
     decisions: tuple[Decision, ...]
     refused: Mapping[str, str]
@@ -131,8 +131,10 @@ class Monitor:
         """Leave everything that is under way; orders stay in the outbox."""
         await self._courier.close()
 
-    async def command(self, name: str, treatment: str | None, command: Command) -> Commanded:
-        """A person's word about one treatment, or about all of an experiment (None).
+    async def command(
+        self, name: str, treatment: str | None, command: Command | Alarm
+    ) -> Commanded:
+        """A person's word, or an alarm, about one treatment, or about all of an experiment (None).
 
         Any monitor takes it; the one that leads carries it out. Raises KeyError where there is no such
         experiment or treatment, UnknownStateError where nobody knows its state, and what the store raises.
@@ -157,11 +159,14 @@ class Monitor:
                         raise
 
     async def _commanded(
-        self, name: str, wanted: Sequence[str], command: Command, snapshot: Snapshot
+        self, name: str, wanted: Sequence[str], command: Command | Alarm, snapshot: Snapshot
     ) -> Commanded:
         outcome = Outcome(self._books.known[name])
         for treatment in wanted:
-            outcome = self._deliberations[name].apply(outcome, treatment, command, snapshot)
+            braked = self._is_braked(outcome, command.at)  # a person's word is stronger
+            outcome = self._deliberations[name].apply(
+                outcome, treatment, command, snapshot, braked=braked
+            )
         if outcome.decisions:
             await self._books.save_command(name, outcome)
             await self._acting.dispatch(name, snapshot)
@@ -295,7 +300,7 @@ class Monitor:
             return ()
         if self._clock() - snapshot.watermark <= self._stale_after:
             return ()
-        return (f"stale: no data is newer than {Duration(self._stale_after)}",)
+        return (causes.stale(self._stale_after),)
 
     def _allowed(self, at: int) -> int:
         """How many more rollbacks may be ordered around `at` before a person must decide."""

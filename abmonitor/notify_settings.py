@@ -12,7 +12,7 @@ from alerts.notifiers.alertmanager import (
     label_problems,
 )
 from alerts.notifiers.post import MAX_TIMEOUT
-from alerts.notifiers.words import link_problems
+from alerts.notifiers.words import link_problems, runbook_problems
 from metrics.duration import Duration
 from metrics.experiment import Name
 
@@ -85,11 +85,15 @@ class NotifySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     to: tuple[NotifierSettings, ...] = ()
     link: str | None = None
     """Where people find out more; `{experiment}`, `{treatment}` and `{decision}` are filled in."""
+    runbooks: str | None = None
+    """Where people find what to do about an alert; `{alert}` is filled in. Only for Alertmanager."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Fields, and what is wrong with them."""
         if self.link is not None:
             yield from (("link", text) for text in link_problems(self.link))
+        if self.runbooks is not None:
+            yield from (("runbooks", text) for text in runbook_problems(self.runbooks))
         names = [one.called for one in self.to]
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield (

@@ -19,6 +19,8 @@ from abmonitor.flags import Following, Published
 from abmonitor.flags import routes as flag_routes
 from abmonitor.gates import Gates
 from abmonitor.gates import routes as gate_routes
+from abmonitor.hooks import Hooks
+from abmonitor.hooks import routes as hook_routes
 from abmonitor.journal import PATIENCE_S
 from abmonitor.notify import Channel, Notifications
 from abmonitor.secret import SecretError
@@ -128,7 +130,11 @@ class Service:
         self.telling = Telling(Notifications(out.channels), self.watch.store)
         monitor, told = self.watch.monitor, self.telling.notifications
         self.exposition = Exposition(lambda: monitor.view)
-        self.exposition.register(ServiceTelemetry(lambda: monitor.view, told, self.following))
+        self.exposition.register(
+            ServiceTelemetry(
+                lambda: monitor.view, told, self.following, self.watch.ticks, self.watch.problem
+            )
+        )
         self.watch.followers = (
             self.following.follow,
             self.telling.follow,
@@ -141,11 +147,13 @@ class Service:
         published = Published(lambda: watch.monitor.view, watch.problem)
         canaries = Canaries(self.store.client, self.settings.deployment)
         gates = Gates(lambda: watch.monitor.view, watch.problem, canaries)
+        experiments = {each.name: each for each in self.settings.experiments}
+        hooks = Hooks(watch.monitor, experiments, self.settings.hooks.alertmanager)
         return application(
             lambda: watch.monitor.view,
             watch.problem,
             api=Api(watch.monitor, watch.store, self.outside.guard),
-            more=(*flag_routes(published), *gate_routes(gates)),
+            more=(*flag_routes(published), *gate_routes(gates), *hook_routes(hooks)),
             exposition=self.exposition,
         )
 

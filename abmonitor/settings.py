@@ -24,6 +24,7 @@ from abmonitor.convert import (
 )
 from abmonitor.experiment_checks import EXPERIMENT, LABELS, repeated
 from abmonitor.folder import join, read_all
+from abmonitor.hook_settings import AlertmanagerHook, HookSettings
 from abmonitor.notify_settings import NotifierSettings, NotifySettings
 from abmonitor.secret import Secret
 from abmonitor.worker_settings import WorkerSettings
@@ -103,6 +104,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     brake: Brake = Brake()
     api: ApiSettings = ApiSettings()
     notify: NotifySettings = NotifySettings()
+    hooks: HookSettings = HookSettings()
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -243,5 +245,6 @@ CHECKS: dict[type, tuple[Check, ...]] = {
     ApiSettings: (_of_fields,),
     NotifySettings: (_of_fields,),
     NotifierSettings: (_of_fields,),
+    AlertmanagerHook: (_of_fields,),
     SourceOptions: (_source,),
 }

@@ -113,7 +113,20 @@ class Command:
     """Do it although there is a reason not to, such as a quarantine."""
 
 
-Happening = Look | Accepted | Failed | Verified | Waiting | Returned | ReadBack | Elapsed | Command
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """An alarm of somebody else's monitoring, of which people have declared that it rolls back."""
+
+    at: int
+    began: int
+    """Since when it is raised (epoch ms, by the clock of whoever raised it)."""
+    actor: str
+    reasons: tuple[str, ...]
+
+
+Happening = (
+    Look | Accepted | Failed | Verified | Waiting | Returned | ReadBack | Elapsed | Command | Alarm
+)
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +137,7 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
     actor: str = "abmonitor"
     refused: str | None = None
-    """Why a person's command changed nothing."""
+    """Why a person's command, or somebody else's alarm, changed nothing."""
 
     @property
     def orders(self) -> bool:

@@ -9,9 +9,12 @@ from collections.abc import Callable
 import msgspec
 
 from alerts import carrying
+from alerts.alarms import unmoved_by
+from alerts.causes import BRAKED
 from alerts.commands import commanded
 from alerts.happenings import (
     Accepted,
+    Alarm,
     Command,
     Elapsed,
     Failed,
@@ -36,6 +39,7 @@ __all__ = [
     "BRAKED",
     "WATCHED",
     "Accepted",
+    "Alarm",
     "Command",
     "Elapsed",
     "Failed",
@@ -54,9 +58,6 @@ __all__ = [
     "transition",
 ]
 
-BRAKED = "too many rollbacks lately: roll back by hand, or it is judged again when the brake is off"
-"""Why a treatment holds that would have been rolled back, but for the brake."""
-
 LOOKS_LATE = 5 * MINUTE
 """Looks come once a minute while data do: when none came for so long, the clock decides in their place."""
 
@@ -66,6 +67,8 @@ def transition(standing: Standing, happening: Happening, policy: Policy) -> Tran
     match happening:
         case Command():
             return commanded(standing, happening, policy)
+        case Alarm():
+            return _alarmed(standing, happening, policy)
         case _ if standing.state is State.ENDED:
             return Transition(standing=standing)
         case Look():
@@ -96,6 +99,31 @@ def _look(standing: Standing, look: Look, policy: Policy) -> Transition:
         standing, streaks=look.streaks, sightings=sightings, passed=passed
     )
     return _unpaused(standing, look.at, lambda now: _found(now, look, policy))
+
+
+def _alarmed(standing: Standing, alarm: Alarm, policy: Policy) -> Transition:
+    """Somebody else's alarm is harm like any other; where it changes nothing, `refused` says why."""
+    why = unmoved_by(standing, alarm)
+    if why is not None:
+        return Transition(standing=standing, refused=why)
+    passed = standing.passed or standing.state is State.PASSED
+    kept = msgspec.structs.replace(standing, passed=passed)
+    made = _unpaused(kept, alarm.at, lambda now: _raised(now, alarm, policy))
+    if made.action is None:
+        told = "; ".join(standing.latched)
+        return Transition(standing=standing, refused=f"harm is kept in mind already: {told}")
+    actor = made.actor if made.action == "resume" else alarm.actor
+    return msgspec.structs.replace(made, actor=actor)
+
+
+def _raised(standing: Standing, alarm: Alarm, policy: Policy) -> Transition:
+    """Harm at `alarm`; behind the brake it is kept in mind, for no look will find it again."""
+    harm = tuple(dict.fromkeys(standing.latched + alarm.reasons))
+    made = _harm(standing, harm, alarm.at, policy)
+    if made.standing.state is not State.HOLD or standing.latched:
+        return made
+    latched = msgspec.structs.replace(made.standing, latched=harm)
+    return msgspec.structs.replace(made, action="braked", standing=latched)
 
 
 def _elapsed(standing: Standing, at: int, policy: Policy) -> Transition:

@@ -8,7 +8,13 @@ import msgspec
 from alerts.notifiers.firing import Alert, firing
 from alerts.notifiers.news import News
 from alerts.notifiers.post import Poster, Problem, Target, checked, under
-from alerts.notifiers.words import filled, plain, rfc3339
+from alerts.notifiers.words import (
+    filled,
+    filled_runbook,
+    plain,
+    rfc3339,
+    runbook_problems,
+)
 from alerts.order import Receipt
 
 
@@ -22,7 +28,9 @@ RESOLVED_FOR_MS = 300_000
 ONCE_FOR_MS = 900_000
 _PATH = "/api/v2/alerts"
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_OWN_LABELS = frozenset({"alertname", "experiment", "variant", "severity"})
+_OWN_LABELS = frozenset({"alertname", "experiment", "variant", "severity", "source"})
+_SOURCE = "monitor"
+"""By which routes tell these alerts from those of the same names that Prometheus makes of our metrics."""
 _LABEL_VALUE = 128
 _TEXT = 2_000
 
@@ -34,6 +42,8 @@ class AlertmanagerOptions(Target, frozen=True, kw_only=True, forbid_unknown_fiel
 
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     """Added to every alert, for routes: team, cluster and the like."""
+    runbooks: str | None = None
+    """Where people find what to do: an address in which `{alert}` is filled in."""
     once_for_ms: int = ONCE_FOR_MS
     """How long an alert fires that tells of a moment, such as a rollback that is done."""
 
@@ -41,6 +51,8 @@ class AlertmanagerOptions(Target, frozen=True, kw_only=True, forbid_unknown_fiel
         """Everything that is wrong with these options, without quoting what may be secret."""
         yield from Target.problems(self)
         yield from (("labels", text) for text in label_problems(self.labels))
+        if self.runbooks is not None:
+            yield from (("runbooks", text) for text in runbook_problems(self.runbooks))
         if self.once_for_ms <= 0:
             yield "once_for_ms", f"expected a time above 0, got {self.once_for_ms}"
 
@@ -116,10 +128,11 @@ class Alertmanager:
             "experiment": plain(alert.experiment, _LABEL_VALUE),
             "variant": plain(alert.variant, _LABEL_VALUE),
             "severity": alert.severity,
+            "source": _SOURCE,
         }
         made: dict[str, object] = {
             "labels": {**self._options.labels, **labels},
-            "annotations": _annotations(alert),
+            "annotations": _annotations(alert) | self._runbook(alert),
             # Of the data's clock, which may be ahead of ours; a start behind the end is refused.
             "startsAt": rfc3339(min(alert.since, at, ends)),
             "endsAt": rfc3339(ends),
@@ -130,6 +143,10 @@ class Alertmanager:
             )
             made["generatorURL"] = where
         return made
+
+    def _runbook(self, alert: Alert) -> dict[str, str]:
+        pattern = self._options.runbooks
+        return {} if pattern is None else {"runbook_url": filled_runbook(pattern, alert.name)}
 
     async def close(self) -> None:
         """Close the connections; what fires ends at the time that was given with it."""

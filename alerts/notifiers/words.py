@@ -37,6 +37,8 @@ QUIET = frozenset({"accepted", "release"})
 PLACEHOLDERS = ("experiment", "treatment", "decision")
 """What a link may have in braces."""
 
+_RUNBOOK = ("alert",)
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = 253_402_300_799_999
 """The last millisecond that a date can hold."""
@@ -82,20 +84,43 @@ def filled(link: str, experiment: str, treatment: str, decision: str) -> str:
     >>> filled("https://a.example/d?var-experiment={experiment}", "offers", "new", "offers:new:1:1")
     'https://a.example/d?var-experiment=offers'
     """
-    values = zip(PLACEHOLDERS, (experiment, treatment, decision), strict=True)
-    for name, value in values:
-        link = link.replace(f"{{{name}}}", quote(value.encode("utf-8", "replace"), safe=""))
-    return link
+    return _filled(link, PLACEHOLDERS, (experiment, treatment, decision))
+
+
+def filled_runbook(pattern: str, alert: str) -> str:
+    """The address `pattern` with the name of an alert filled in.
+
+    >>> filled_runbook("https://a.example/runbooks/{alert}", "AbmonitorHold")
+    'https://a.example/runbooks/AbmonitorHold'
+    """
+    return _filled(pattern, _RUNBOOK, (alert,))
+
+
+def _filled(pattern: str, names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    for name, value in zip(names, values, strict=True):
+        pattern = pattern.replace(f"{{{name}}}", quote(value.encode("utf-8", "replace"), safe=""))
+    return pattern
 
 
 def link_problems(link: str) -> Iterator[str]:
     """What is wrong with an address that has placeholders."""
-    expected = f"expected an http:// or https:// address, in which {{{'}, {'.join(PLACEHOLDERS)}}} are filled in"
+    yield from _problems(link, PLACEHOLDERS)
+
+
+def runbook_problems(pattern: str) -> Iterator[str]:
+    """What is wrong with an address in which the name of an alert is filled in."""
+    yield from _problems(pattern, _RUNBOOK)
+
+
+def _problems(link: str, names: tuple[str, ...]) -> Iterator[str]:
+    verb = "is" if len(names) == 1 else "are"
+    known = ", ".join(f"{{{name}}}" for name in names)
+    expected = f"expected an http:// or https:// address, in which {known} {verb} filled in"
     for name in _BRACES.findall(link):
-        if name not in PLACEHOLDERS:
+        if name not in names:
             yield f"{expected}; got {{{name}}}"
     try:
-        url = URL(filled(link, "a", "b", "c"))
+        url = URL(_filled(link, names, names))
     except (ValueError, TypeError):
         yield expected
         return

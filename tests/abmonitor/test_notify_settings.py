@@ -52,6 +52,7 @@ def fields_with_problems(**given: Any) -> list[str]:
 def test_everything_can_be_said_in_yaml() -> None:
     settings, mistakes = read("""
         link: https://grafana.example/d/ab?var-experiment={experiment}
+        runbooks: https://runbooks.example/{alert}
         to:
           - kind: alertmanager
             url: {env: ALERTMANAGER_URL}
@@ -74,6 +75,9 @@ def test_everything_can_be_said_in_yaml() -> None:
         ("growth-chat", Slack),
         ("grafana", Grafana),
     ]
+    told = channels[0].notifier
+    assert isinstance(told, Alertmanager)
+    assert "runbooks='https://runbooks.example/{alert}'" in repr(told)
     chat = channels[2]
     assert (chat.experiments, chat.actions) == (("offers*",), {"rollback", "rollback_failed"})
     assert "http://am-1:9093" in repr(channels[1].notifier)
@@ -127,6 +131,11 @@ def test_two_of_a_kind_need_names() -> None:
     assert [field for field, _ in twice.problems()] == ["to"]
     named = NotifySettings(to=(notifier(), notifier(name="other")))
     assert list(named.problems()) == []
+
+
+def test_runbooks_that_lead_nowhere_are_told() -> None:
+    for pattern in ("https://a.example/{experiment}", "runbooks/{alert}"):
+        assert [f for f, _ in NotifySettings(runbooks=pattern).problems()] == ["runbooks"]
 
 
 def test_a_link_that_leads_nowhere_is_told() -> None:

@@ -67,6 +67,7 @@ async def test_an_alert_has_labels_without_numbers_and_annotations_with_them() -
             "experiment": "offers",
             "variant": "ranker-v2",
             "severity": "warning",
+            "source": "monitor",
             "team": "growth",
         },
         "annotations": {
@@ -80,6 +81,22 @@ async def test_an_alert_has_labels_without_numbers_and_annotations_with_them() -
         "endsAt": rfc3339(NOW + LASTS_MS),
         "generatorURL": f"https://a.example/offers?d={made.id.replace(':', '%3A')}",
     }
+
+
+async def test_an_alert_says_where_its_runbook_is() -> None:
+    bench = Bench(runbooks="https://a.example/runbooks/{alert}?from=page")
+    [[alert]] = await bench.told(standing_now(situation(State.HOLD)))
+    assert alert["annotations"]["runbook_url"] == (
+        "https://a.example/runbooks/AbmonitorHold?from=page"
+    )
+
+
+@pytest.mark.parametrize("pattern", ["/runbooks/{alert}", "https://a.example/{experiment}"])
+def test_runbooks_that_lead_nowhere_are_refused(pattern: str) -> None:
+    options = AlertmanagerOptions(url="http://a.example", runbooks=pattern)
+    [(field, told)] = options.problems()
+    assert field == "runbooks"
+    assert "in which {alert} is filled in" in told
 
 
 async def test_all_alerts_go_in_one_message_below_the_path_of_the_address() -> None:
@@ -193,6 +210,7 @@ def test_numbers_never_change_which_alert_it_is(numbers: list[float], at: int) -
         {"1a": "x"},
         {"alertname": "x"},
         {"severity": "x"},
+        {"source": "x"},
         {"team": ""},
         {"team": "a\nb"},
         {"team": "x" * 200},
@@ -275,6 +293,7 @@ async def test_a_real_one_takes_it_once_over_and_lets_it_end(real: str, experime
             "experiment": experiment,
             "variant": "ranker-v2",
             "severity": severity,
+            "source": "monitor",
         }
         for name, severity in (
             ("AbmonitorRollback", "warning"),

@@ -15,6 +15,7 @@ from alerts.machine import (
     BRAKED,
     LOOKS_LATE,
     Accepted,
+    Alarm,
     Command,
     Elapsed,
     Failed,
@@ -32,11 +33,17 @@ from alerts.machine import (
 from alerts.order import Verification
 from alerts.standing import ACTING, SEVERITY, WATCHED, Pause, Standing, State
 from metrics.duration import Duration
+from metrics.experiment import HOUR
 
 
 AT = 1_000_000
 LIVE, DRY, BRAKE = Policy(), Policy(dry_run=True), Policy(braked=True)
 HARM, HOLD = ("latency breaches the bound",), ("labels stalled",)
+SLOW = ("alertmanager: Slow: checkouts take long",)
+
+
+def alarm(at: int = AT, began: int | None = None) -> Alarm:
+    return Alarm(at, at if began is None else began, "alertmanager: Slow", SLOW)
 
 
 def command(verb: str, at: int = AT, until: int | None = None, *, force: bool = False) -> Command:
@@ -67,6 +74,7 @@ HAPPENINGS: dict[str, Happening] = {
     "rearm": command("rearm"),
     "end": command("end"),
     "dance": command("dance"),
+    "alarm": alarm(),
 }
 
 # One row a happening, one column a state; `.` where nothing changes but what belongs to the overlay.
@@ -95,6 +103,7 @@ resume    .            collecting   .            .            .            .
 rearm     .            .            .            .            .            collecting
 end       ended        ended        ended        ended        ended        ended
 dance     .            .            .            .            .            .
+alarm     rolling_back rolling_back rolling_back rolling_back rolling_back .
 
           rolling_back    verifying       rollback_failed rolled_back ended
 harm      .               .               .               .           .
@@ -120,6 +129,7 @@ resume    .               .               .               .           .
 rearm     .               .               .               collecting  .
 end       .               .               .               ended       .
 dance     .               .               .               .           .
+alarm     .               .               .               .           .
 """
 
 
@@ -193,7 +203,7 @@ def test_a_command_changes_something_or_says_why_not(
 ) -> None:
     made = transition(standing_at(before), HAPPENINGS[name], LIVE)
     changes = after is not before or (name == "pause" and before is not State.ENDED)
-    if not isinstance(HAPPENINGS[name], Command) or changes:
+    if not isinstance(HAPPENINGS[name], Command | Alarm) or changes:
         assert made.refused is None
     else:
         assert made.refused
@@ -624,6 +634,81 @@ def test_an_epoch_that_follows_has_to_pass_anew() -> None:
     assert actions(made) == ["pass", "hold", "resume", "hold", "rollback"]
 
 
+# --- somebody else's alarms -------------------------------------------------------------------------
+
+
+def test_an_alarm_rolls_back_in_the_name_of_whoever_raised_it() -> None:
+    made = transition(Standing(state=State.HEALTHY), alarm(), LIVE)
+    assert (made.action, made.orders, made.actor) == ("rollback", True, "alertmanager: Slow")
+    assert made.reasons == made.standing.causes == SLOW
+
+
+@pytest.mark.parametrize("state", sorted(State))
+def test_an_alarm_that_is_repeated_changes_nothing_and_says_why(state: State) -> None:
+    first, again = run(standing_at(state), alarm(), alarm(AT + HOUR, AT))
+    assert again.standing == first.standing
+    assert again.refused
+    assert again.action is None
+
+
+@pytest.mark.parametrize(("began", "acts"), [(AT - 1, False), (AT, True), (AT + 1, True)])
+def test_an_alarm_of_an_earlier_life_never_rolls_the_new_one_back(
+    began: int, *, acts: bool
+) -> None:
+    rearmed = transition(standing_at(State.ROLLED_BACK), command("rearm", force=True), LIVE)
+    made = transition(rearmed.standing, alarm(AT + HOUR, began), LIVE)
+    assert made.orders is acts
+    assert acts or "epoch 2 of the treatment began only at" in (made.refused or "")
+
+
+@pytest.mark.parametrize("state", sorted(WATCHED))
+def test_an_alarm_in_a_pause_is_kept_in_mind_once_and_acted_on_when_it_ends(state: State) -> None:
+    paused = Standing(state=state, paused=Pause("ann", "because"))
+    made = run(paused, alarm(), alarm(AT + 1), command("resume", AT + 2), Elapsed(AT + 3))
+    assert actions(made) == ["harm_while_paused", None, "resume", "rollback"]
+    assert made[0].actor == "alertmanager: Slow"
+    assert made[1].refused == f"harm is kept in mind already: {SLOW[0]}"
+    assert made[-1].reasons == SLOW
+
+
+def test_an_alarm_after_a_pause_has_run_out_acts_at_once() -> None:
+    paused = Standing(state=State.HEALTHY, paused=Pause("ann", "because", until=AT), latched=HARM)
+    made = transition(paused, alarm(), LIVE)
+    assert (made.action, made.reasons) == ("rollback", HARM + SLOW)
+
+
+def test_an_alarm_behind_the_brake_is_kept_until_the_brake_is_off() -> None:
+    first, again = run(standing_at(State.HEALTHY), alarm(), alarm(AT + 1), policy=BRAKE)
+    assert (first.action, first.actor, first.orders) == ("braked", "alertmanager: Slow", False)
+    assert first.standing.causes == (BRAKED, *SLOW)
+    assert again.refused
+    well = run(first.standing, Look(AT + 2, healthy=True), policy=BRAKE)[-1]
+    assert (well.standing.state, well.action) == (State.HOLD, None)
+    assert run(well.standing, Elapsed(AT + 3))[-1].reasons == SLOW
+
+
+def test_an_alarm_is_kept_though_other_harm_waits_behind_the_brake_already() -> None:
+    made = run(standing_at(State.HEALTHY), harm(AT), alarm(AT + 1), policy=BRAKE)
+    assert actions(made) == ["braked", "braked"]
+    assert made[-1].standing.latched == SLOW
+
+
+def test_an_alarm_that_ends_a_pause_behind_the_brake_does_not_speak_for_the_pause() -> None:
+    held = Standing(
+        state=State.HOLD,
+        causes=(BRAKED, *HARM),
+        latched=HARM,
+        paused=Pause("ann", "because", until=AT),
+    )
+    made = transition(held, alarm(), BRAKE)
+    assert (made.action, made.actor) == ("resume", "abmonitor")
+
+
+def test_an_alarm_does_not_take_away_that_a_treatment_has_passed() -> None:
+    paused = Standing(state=State.PASSED, paused=Pause("ann", "because"))
+    assert transition(paused, alarm(), LIVE).standing.passed
+
+
 # --- every path -------------------------------------------------------------------------------------
 
 ids = st.sampled_from(["latency", "profit"])
@@ -659,6 +744,7 @@ happenings = st.one_of(
     st.builds(Returned, times, st.just("it gets traffic again")),
     st.builds(ReadBack, times, st.sampled_from(Verification)),
     st.builds(Elapsed, times),
+    st.builds(Alarm, times, times, st.just("alertmanager: Slow"), st.just(SLOW)),
 )
 spans = st.integers(1, 200).map(Duration)
 options = st.builds(
@@ -729,7 +815,10 @@ def test_harm_is_acted_on_from_every_watched_state_and_before_any_hold(
     path: list[tuple[Happening, Policy]],
 ) -> None:
     for before, happening, policy, made in steps(path):
-        if before.state in WATCHED and isinstance(happening, Look) and happening.harm:
+        found = happening.harm if isinstance(happening, Look) else ()
+        if isinstance(happening, Alarm) and happening.began >= before.begun:
+            found = happening.reasons
+        if before.state in WATCHED and found:
             state = made.standing.state
             if made.standing.paused:
                 assert made.standing.latched
@@ -739,7 +828,7 @@ def test_harm_is_acted_on_from_every_watched_state_and_before_any_hold(
                 assert made.standing.causes[0] == BRAKED
             else:
                 assert state in {State.ROLLING_BACK, State.WOULD_ROLL_BACK}
-                assert set(happening.harm) <= set(made.reasons)
+                assert set(found) <= set(made.reasons)
 
 
 @given(paths)

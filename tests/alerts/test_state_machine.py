@@ -23,7 +23,16 @@ from alerts.deliberate import Deliberation, Outcome
 from alerts.guardrails import Guardrail
 from alerts.health import HoldOptions, arrived
 from alerts.judge import Phase as Verdict
-from alerts.machine import Accepted, Command, Elapsed, Failed, Happening, ReadBack, needs_clock
+from alerts.machine import (
+    Accepted,
+    Alarm,
+    Command,
+    Elapsed,
+    Failed,
+    Happening,
+    ReadBack,
+    needs_clock,
+)
 from alerts.order import Order, Verification
 from alerts.standing import ACTING, WATCHED, Standing, State
 from alerts.testing import Testing
@@ -158,6 +167,21 @@ class Treated(RuleBasedStateMachine):
         assert changed or self.book == before
         if verb in {"rearm", "end"} and changed:
             self.off = False
+
+    @rule(ago=st.sampled_from([0, MINUTE, HOUR]))
+    def raise_an_alarm(self, ago: int) -> None:
+        """Let somebody else's monitoring raise an alarm, and say it again."""
+        began, before, count = self.now - ago, self.book, len(self.decisions)
+        said = Alarm(self.now, began, "alertmanager: Slow", ("alertmanager: Slow: it is slow",))
+        was = self.standing
+        made = self.tell(said)
+        assert (len(self.decisions) > count) is not bool(made.refused)
+        assert made.decisions or self.book == before
+        acts = was.state in WATCHED and began >= was.begun and not was.latched
+        assert bool(made.decisions) or not acts
+        after = self.book
+        self.tell(Alarm(self.now, began, said.actor, ("it reads a little differently",)))
+        assert self.book == after
 
     @rule(on=st.booleans())
     def brake(self, *, on: bool) -> None:
