@@ -33,7 +33,17 @@ _CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
 """Who sent the request that is being answered; None without a token. It is set anew for each."""
 
 PER_MINUTE = 120
-OPEN = frozenset({"/healthz", "/readyz", "/page.js", "/page.css", "/api/v1/openapi.json"})
+OPEN = frozenset(
+    {
+        "/healthz",
+        "/readyz",
+        "/page.js",
+        "/page.css",
+        "/api/v1/openapi.json",
+        "/runbooks/",
+        "/runbooks/{name}",
+    }
+)
 """Paths that hold nothing to be protected."""
 SAFE = frozenset({"GET", "HEAD"})
 GATES = ("/gates/", "/flags/")

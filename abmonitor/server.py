@@ -11,6 +11,7 @@ from abmonitor.api_routes import ROUTES
 from abmonitor.exposition import Exposition
 from abmonitor.http import Ready, as_json, base_application
 from abmonitor.page import page_routes
+from abmonitor.runbooks import runbook_routes
 from abmonitor.view import View
 
 
@@ -45,5 +46,5 @@ def application(
     for route in ROUTES:
         add = app.router.add_post if route.acts else app.router.add_get
         add(route.path, route.handler)
-    app.router.add_routes([*page_routes(), *more])
+    app.router.add_routes([*page_routes(), *runbook_routes(), *more])
     return app
