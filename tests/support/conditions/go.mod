@@ -1,0 +1,5 @@
+module conditions
+
+go 1.20
+
+require github.com/expr-lang/expr v1.17.7
