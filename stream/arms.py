@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from metrics.duration import Duration
 from stream.simulation import LabelDelay, Score, SimulatedExperiment, Simulation, Truth
+from stream.split import Split
 
 
 START = 1_767_225_600_000
@@ -32,6 +33,8 @@ class Run:
     """Epoch milliseconds."""
     rate: float = 50.0
     """Predictions a second; their outcomes come on top."""
+    cycle: int | None = None
+    """How many predictions the units are for that make them; None: for all of the run."""
 
     @property
     def span(self) -> float:
@@ -114,10 +117,14 @@ def _latency(truth: Truth) -> tuple[float, float]:
 
 
 class Assignment:
-    """Which experiment and which variant a prediction belongs to; a hash of the unit decides."""
+    """Which experiment and which variant a prediction belongs to; a hash of the unit decides.
 
-    def __init__(self, simulation: Simulation, run: Run) -> None:
+    What is stopped by `split` at the time goes to the control.
+    """
+
+    def __init__(self, simulation: Simulation, run: Run, split: Split) -> None:
         experiments = simulation.experiments
+        self._split, cycle = split, run.cycle or run.predictions
         traffic = np.array([experiment.traffic for experiment in experiments])
         self._shares = np.cumsum(traffic / traffic.sum())[:-1]
         salts = np.random.SeedSequence(run.seed, spawn_key=(_SALTS,))
@@ -127,7 +134,7 @@ class Assignment:
         first = 0
         for experiment, share in zip(experiments, traffic / traffic.sum(), strict=True):
             each = experiment.predictions_per_unit
-            self._units.append(None if each is None else ceil(run.predictions * share / each))
+            self._units.append(None if each is None else ceil(cycle * share / each))
             weights = np.array([truth.weight for truth in experiment.variants.values()])
             # The last bound is left out, so that rounding cannot lead beyond the last variant.
             last = int(np.flatnonzero(weights)[-1])
@@ -146,7 +153,7 @@ class Assignment:
                 units[of_it] = (unit[of_it] * count).astype(np.int64)
             at = _hashed(units[of_it], self._salts[number : number + 1])
             arms[of_it] = first + np.searchsorted(bounds, at, side="right")
-        return arms, units
+        return np.where(self._split.stopped[arms], self._split.controls[arms], arms), units
 
 
 def _hashed(numbers: Ints, salt: npt.NDArray[np.uint64]) -> Floats:

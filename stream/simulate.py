@@ -18,6 +18,7 @@ from metrics.moments import LATENCY_CAP
 from stream.arms import SCORE_STEPS, Arms, Assignment, Floats, Ints, Run
 from stream.events import Outcome, Prediction
 from stream.simulation import Simulation
+from stream.split import Split
 
 
 CHUNK = 16_384
@@ -47,11 +48,16 @@ class _SentOutcome(Outcome, omit_defaults=True, gc=False):
 class Simulator:
     """Makes the events of one run, and knows the truth of what it has made so far."""
 
-    def __init__(self, simulation: Simulation, run: Run, *, chunk: int = CHUNK) -> None:
-        """`chunk`: predictions made at a time; the events do not depend on it."""
+    def __init__(
+        self, simulation: Simulation, run: Run, *, chunk: int = CHUNK, split: Split | None = None
+    ) -> None:
+        """`chunk`: predictions made at a time; the events do not depend on it.
+
+        `split`: may be changed while events are made, and then holds for those made from then on.
+        """
         self._simulation, self._run, self._chunk = simulation, run, chunk
         self._arms = Arms(simulation, run.span)
-        self._assign = Assignment(simulation, run)
+        self._assign = Assignment(simulation, run, split or Split(simulation))
         seeds = (
             np.random.SeedSequence(run.seed, spawn_key=(n,))
             for n in range(len(_UNIFORM) + len(_NORMAL))

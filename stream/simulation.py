@@ -168,3 +168,9 @@ class Simulation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             for name, truth in experiment.variants.items():
                 if truth.silent_from is not None:
                     yield f"{experiment.name}: the silence of {name}", truth.silent_from
+
+    def label_moments(self) -> Iterator[tuple[str, Moment]]:
+        """What happens to outcomes at a moment: what, and when."""
+        for experiment in self.experiments:
+            if experiment.labels_stop is not None:
+                yield f"{experiment.name}: the end of the labels", experiment.labels_stop

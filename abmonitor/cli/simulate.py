@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,8 @@ from abmonitor.cli.common import (
     settings_from,
     wrong_usage,
 )
-from abmonitor.settings import SettingsError
+from abmonitor.settings import LONGEST, SettingsError
+from metrics.duration import Duration
 from metrics.experiment import DAY
 from stream.arms import Run
 from stream.events import LATEST_MS, epoch_ms
@@ -55,7 +57,40 @@ Speed = Annotated[
 ]
 Spec = Annotated[Path | None, typer.Option(help="What to simulate: a YAML file.")]
 Predictions = Annotated[int, typer.Option(min=1, help="How many requests.")]
-Seed = Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="The same seed, the same file.")]
+Lasting = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        help="How long, in place of --predictions: 8h, or forever (with --kafka, until a signal).",
+        show_default=False,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=(1 << 63) - 1,
+        help="The same seed, the same events. Default: 1; with --kafka another one each time.",
+        show_default=False,
+    ),
+]
+Router = Annotated[
+    str | None,
+    typer.Option(
+        "--router",
+        metavar="HOST:PORT",
+        help="With --kafka: take signed rollback orders there, and obey them.",
+        show_default=False,
+    ),
+]
+RouterSecret = Annotated[
+    Path | None,
+    typer.Option(
+        "--router-secret-file",
+        help="What orders are signed with. Default: ABMONITOR_ROUTER_SECRET.",
+        show_default=False,
+    ),
+]
 Start = Annotated[
     str | None,
     typer.Option(
@@ -87,10 +122,13 @@ def simulate_command(
     spec: Spec = None,
     config: Config = None,
     predictions: Predictions = 100_000,
-    seed: Seed = 1,
+    lasting: Lasting = None,
+    seed: Seed = None,
     start: Start = None,
     rate: Rate = 50.0,
     speed: Speed = None,
+    router: Router = None,
+    router_secret_file: RouterSecret = None,
     force: Force = False,
     print_settings: PrintSettings = False,
     as_json: Json = False,
@@ -100,21 +138,28 @@ def simulate_command(
     Without --spec the experiments of --config are simulated with variants that do not differ, so that
     every difference found is a false alarm; without either, an example with two variants.
     """
+    given = {"--speed": speed, "--router": router, "--router-secret-file": router_secret_file}
+    only_kafka = [option for option, value in given.items() if value is not None]
     if as_json and print_settings:
         wrong_usage("expected one of --json and --print-settings: both print to standard output")
     if kafka == (file is not None):
         wrong_usage("expected one of --file FILE and --kafka")
-    if speed is not None and not kafka:
-        wrong_usage("--speed is only for --kafka: a file is written as fast as it goes")
+    if only_kafka and not kafka:
+        wrong_usage(f"{only_kafka[0]} is only for --kafka: a file has neither a clock nor traffic")
+    if lasting is not None and is_typed(context, "predictions"):
+        wrong_usage("expected one of --predictions and --for, got both")
     chosen = _chosen(context, spec, config, both=kafka)
     if chosen is not None and print_settings:
         wrong_usage(f"--print-settings: the settings {chosen} fit already")
     simulation = _simulation(spec, chosen)
-    run = _run(predictions, seed, _start(start or (_now() if kafka else FILE_START)), rate)
-    for line in simulations.in_vain(simulation, run.span):
-        say(f"simulate: {line}")
+    now = _start(start or (_now() if kafka else FILE_START))
+    run = _run(predictions, lasting, 1 if seed is None else seed, now, rate, endless=kafka)
+    if kafka and seed is None:
+        run = replace(run, seed=now)  # ids that were sent before would be duplicates
+    _check_moments(simulation, run)
     if file is None:
-        simulator = loading.send(simulation, run, config, speed)
+        target = loading.Target(config, speed, start is None, router, router_secret_file)
+        simulator = loading.send(simulation, run, target)
     else:
         simulator = Simulator(simulation, run)
         _write(simulator, run, file, force=force)
@@ -162,13 +207,51 @@ def _simulation(spec: Path | None, config: Path | None) -> Simulation:
     return simulations.EXAMPLE
 
 
-def _run(predictions: int, seed: int, start: int, rate: float) -> Run:
+def _run(
+    predictions: int, lasting: str | None, seed: int, start: int, rate: float, *, endless: bool
+) -> Run:
+    """What is made; `endless`: whether it may be without an end."""
     if not (math.isfinite(rate) and rate > 0):
         wrong_usage(f"--rate: expected a number above 0, got {rate}")
-    run = Run(predictions, seed, start, rate)
+    cycle = None
+    if lasting is not None:
+        wanted = _lasting(lasting, endless=endless)
+        if wanted is None:
+            cycle = max(1, round(rate * DAY / 1000))
+        predictions = max(1, round(rate * (wanted or LONGEST) / 1000))
+    run = Run(predictions, seed, start, rate, cycle)
     if run.start + run.span > LATEST_MS - 20 * 365 * DAY:  # outcomes take half of that at most
         wrong_usage(f"--rate: {predictions:,} predictions at {rate:g} a second take too long")
     return run
+
+
+def _lasting(text: str, *, endless: bool) -> int | None:
+    """Milliseconds; None: without an end."""
+    if text == "forever" and endless:
+        return None
+    try:
+        found = int(Duration.parse(text))
+    except (ValueError, OverflowError):
+        found = 0
+    if not 0 < found <= LONGEST:
+        more = ", or forever" if endless else ""
+        wrong_usage(
+            f"--for: expected a duration of at most 10 years such as 8h{more}, got {text!r}"
+        )
+    return found
+
+
+def _check_moments(simulation: Simulation, run: Run) -> None:
+    """Say what happens too late; end where something is to happen at a part of what has no end."""
+    if run.cycle is not None:
+        for what, moment in (*simulation.moments(), *simulation.label_moments()):
+            if moment.time is None and moment.fraction:
+                wrong_usage(
+                    f"--for forever: {what} at {moment} of the whole never comes;"
+                    " give a time after the start, such as 5m"
+                )
+    for line in simulations.in_vain(simulation, run.span):
+        say(f"simulate: {line}")
 
 
 def _start(text: str) -> int:

@@ -15,10 +15,7 @@ from aiohttp import web
 
 from abmonitor.demo.dealing import ByHash, Dealing
 from abmonitor.demo.offers import Offer
-from alerts.actuators.signing import verify
-
-
-ROLLBACK = "dev.abmonitor.rollback.v1"
+from abmonitor.order_desk import OrderDesk
 
 
 class Sent(NamedTuple):
@@ -45,15 +42,16 @@ class Router:
     """Without one, by a hash of `seed` and the customer."""
     rolled_back_at: int | None = None
     """The number of the first customer after the rollback."""
-    orders: list[str] = field(default_factory=list)
     _next: int = 0
     _outcomes: list[tuple[int, int, bytes]] = field(default_factory=list)
     _chance: random.Random = field(init=False)
     _dealing: Dealing = field(init=False)
+    _desk: OrderDesk = field(init=False)
 
     def __post_init__(self) -> None:
         self._chance = random.Random(self.seed)  # noqa: S311  # a simulation
         self._dealing = self.dealing or ByHash(self.control, self.treatment, self.seed)
+        self._desk = OrderDesk(self.secret, self._obey, self.clock)
 
     def assigned(self, offer: Offer) -> str:
         """The variant that a customer belongs to, whatever was rolled back since."""
@@ -104,60 +102,26 @@ class Router:
         median = 3.4 if variant == self.control else 3.9
         return round(self._chance.lognormvariate(median, 0.45), 2)
 
+    @property
+    def orders(self) -> list[str]:
+        """The ids of the orders that it obeyed."""
+        return self._desk.ids
+
     def application(self) -> web.Application:
         """The endpoint that takes orders."""
         app = web.Application()
-        app.router.add_post("/rollback", self._rollback)
+        app.router.add_post("/rollback", self._desk.take)
         return app
 
-    async def _rollback(self, request: web.Request) -> web.Response:
-        body = await request.read()
-        head = request.headers
-        genuine = verify(
-            self.secret,
-            head.get("webhook-id", ""),
-            head.get("webhook-timestamp", ""),
-            body,
-            head.get("webhook-signature", ""),
-            now=self.clock(),
-        )
-        if not genuine:
-            return web.Response(status=401, text="the signature is not right")
-        try:
-            order = msgspec.json.decode(body, type=_Order)
-        except msgspec.MsgspecError as error:
-            return web.Response(status=400, text=str(error))
-        return web.Response(status=self._obey(order))
-
-    def _obey(self, order: "_Order") -> int:
-        """Carry out a genuine order; gives the HTTP status that answers it."""
-        if order.type != ROLLBACK or order.dryrun:  # somebody else's, or only for the record
-            return 204
-        if (order.data.experiment, order.data.treatment) != (self.experiment, self.treatment):
-            return 404
-        if order.id not in self.orders:  # the same order may come twice
-            self.orders.append(order.id)
-            self._dealing.stop()
-            self.note_rollback()
-        return 204
+    def _obey(self, experiment: str, treatment: str) -> bool:
+        """Carry out a genuine order; False where it is about somebody else's traffic."""
+        if (experiment, treatment) != (self.experiment, self.treatment):
+            return False
+        self._dealing.stop()
+        self.note_rollback()
+        return True
 
     def note_rollback(self) -> None:
         """From the next customer on nobody is dealt to the treatment."""
         if self.rolled_back_at is None:
             self.rolled_back_at = self._next
-
-
-class _Target(msgspec.Struct):
-    """Whose traffic an order is about."""
-
-    experiment: str
-    treatment: str
-
-
-class _Order(msgspec.Struct):
-    """What the router reads of an order (a CloudEvents document)."""
-
-    id: str
-    type: str
-    data: _Target
-    dryrun: bool = False

@@ -4,8 +4,10 @@ import asyncio
 import re
 import time
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from abmonitor.settings import Settings
 from stream.producer import Producer, Record
@@ -16,6 +18,11 @@ from stream.sources import SourceOptions
 
 SLOT_S = 0.05
 """Events that are due within this time go together."""
+
+GIVE_UP_S = 600.0
+"""How long Kafka may take nothing before a load ends: longer than brokers take to restart."""
+
+Result = TypeVar("Result")
 
 _TIME = re.compile(rb'"time":(\d+)')
 
@@ -62,11 +69,25 @@ class Pace:
         return max(1, min(CHUNK, int(rate * self.speed * SLOT_S)))
 
 
+class StuckError(Exception):
+    """Kafka took nothing for too long."""
+
+
 class Load:
     """Sends blocks of events; what is sent is counted."""
 
-    def __init__(self, producer: Producer, route: Route, pace: Pace) -> None:
+    def __init__(
+        self,
+        producer: Producer,
+        route: Route,
+        pace: Pace,
+        stop: asyncio.Event | None = None,
+        *,
+        give_up_s: float = GIVE_UP_S,
+    ) -> None:
+        """`stop`: ends it once what is under way is safe. `give_up_s`: how long to try to send."""
         self._producer, self._route, self._pace = producer, route, pace
+        self._stop, self._give_up_s = stop or asyncio.Event(), give_up_s
         self._began = 0.0
         self.sent = 0
         self.behind_s = 0.0
@@ -77,17 +98,32 @@ class Load:
     ) -> None:
         """Send all events of `blocks` (lines, in order of time), and return when Kafka has them.
 
-        Raises MissingTopicError, RefusedError, ValueError.
+        Raises MissingTopicError, RefusedError, StuckError, ValueError.
         """
         counts = dict.fromkeys((self._route.predictions, self._route.outcomes), 0)
         for topic in counts:
-            counts[topic] = await self._producer.partitions(topic)
+            counts[topic] = await self._within(self._producer.partitions(topic))
         self._began = time.monotonic()
         for block in blocks:
             async for lines in self._due(block):
-                await self._send(lines, counts)
+                if self._stop.is_set():
+                    return
+                await self._within(self._send(lines, counts))
                 self.sent += len(lines)
                 progress(self.sent)
+
+    async def _within(self, work: Coroutine[Any, Any, Result]) -> Result:
+        try:
+            return await asyncio.wait_for(work, self._give_up_s)
+        except TimeoutError as error:
+            raise StuckError(
+                f"Kafka took nothing for {self._give_up_s:g} s; look after it, and start again"
+            ) from error
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, or until it is to stop."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
 
     async def _due(self, block: bytes) -> AsyncIterator[list[bytes]]:
         """The lines of a block, some at a time, when their time has come."""
@@ -103,7 +139,7 @@ class Load:
             stop = bisect_right(times, slot, lo=first)
             late = (self._now(speed) - times[stop - 1]) / 1000 / speed
             if late < 0:
-                await asyncio.sleep(-late)
+                await self._sleep(-late)
             self.behind_s = max(self.behind_s, late)
             yield lines[first:stop]
             first = stop

@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 import textwrap
 from collections import Counter
 from pathlib import Path
@@ -341,3 +342,14 @@ def test_what_happens_after_the_last_prediction_is_pointed_out(out: Path, tmp_pa
     assert result.exit_code == 0
     expected = "simulate: offers: the change at 10m comes after the last prediction, at 2s\n"
     assert result.stderr == expected
+
+
+def test_what_the_guide_shows_can_be_simulated(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "simulate.md").read_text()
+    blocks = re.findall(r"```yaml\n(experiments:.*?)```", guide, re.DOTALL)
+    found = [simulation.load(spec(tmp_path, block)).experiments[0] for block in blocks]
+    assert [[str(change.at) for change in each.changes] for each in found] == [
+        ["0.5", "0.75"],
+        ["3m", "30m"],
+    ]
+    assert found[1].predictions_per_unit is not None

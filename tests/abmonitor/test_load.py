@@ -1,4 +1,6 @@
+import asyncio
 import json
+import socket
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -10,8 +12,8 @@ import typer
 from support.topics import Topics
 from typer.testing import CliRunner
 
-from abmonitor.cli import simulate
-from abmonitor.operate.load import Load, Pace, Route
+from abmonitor.cli import loading, simulate
+from abmonitor.operate.load import Load, Pace, Route, StuckError
 from abmonitor.settings import load
 from abmonitor.simulation import EXAMPLE
 from stream.arms import Run
@@ -196,12 +198,72 @@ def test_the_command_keeps_the_pace_of_the_clock(kafka_topics: Topics, write: Wr
         (("--kafka", "--speed", "0"), 2, "--speed: expected a number above 0, or max"),
         (("--kafka", "--speed", "nan"), 2, "--speed: expected a number above 0, or max"),
         (("--kafka",), 2, "ABMONITOR_KAFKA"),
+        (("--file", "x", "--router", "127.0.0.1:1"), 2, "--router is only for --kafka"),
+        (("--file", "x", "--for", "forever"), 2, "--for: expected a duration of at most 10 years"),
+        (("--kafka", "--for", "0s"), 2, "such as 8h, or forever, got '0s'"),
+        (("--kafka", "--for", "11000d"), 2, "at most 10 years"),
+        (("--kafka", "--for", "1h", "--predictions", "5"), 2, "one of --predictions and --for"),
+        (("--kafka", "--router", "127.0.0.1"), 2, "--router: expected HOST:PORT such as"),
+        (("--kafka", "--router", "x:y"), 2, "--router: expected HOST:PORT such as"),
+        (("--kafka", "--router", "ann@x:80"), 2, "--router: expected HOST:PORT such as"),
+        (("--kafka", "--router", "127.0.0.1:0"), 2, "orders have to be signed: give what"),
+        (("--kafka", "--router", "127.0.0.1:0"), 2, "ABMONITOR_ROUTER_SECRET is not set or empty"),
     ],
 )
 def test_wrong_usage_is_told(arguments: tuple[str, ...], status: int, says: str) -> None:
     done = abmonitor(*arguments)
     assert done.exit_code == status
     assert says in done.stderr
+
+
+def test_what_happens_at_a_part_of_a_load_without_an_end_is_wrong_usage(write: Write) -> None:
+    spec = write(
+        "experiments:\n- name: offers\n  prevalence: 0.5\n  horizon: 1s\n  labels_stop: 0.5\n"
+        "  variants: {old: {tpr: 1, fpr: 0}, new: {tpr: 1, fpr: 0, silent_from: 0}}\n",
+        "spec.yaml",
+    )
+    done = abmonitor("--kafka", "--spec", spec, "--for", "forever", servers="127.0.0.1:1")
+    assert done.exit_code == 2
+    expected = "--for forever: offers: the end of the labels at 0.5 of the whole never comes;"
+    assert expected in done.stderr
+
+
+def test_a_router_whose_secret_or_address_cannot_be_had_ends_a_load(write: Write) -> None:
+    wrong = write("whsec_%\n", "wrong")
+    given = ("--kafka", "--router", "127.0.0.1:0", "--router-secret-file")
+    done = abmonitor(*given, wrong, servers="127.0.0.1:1")
+    assert (done.exit_code, "expected base64 after" in done.stderr) == (2, True)
+    done = abmonitor(*given, wrong.parent / "none", servers="127.0.0.1:1")
+    assert (done.exit_code, "none: No such file or directory" in done.stderr) == (2, True)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        good = write("a secret", "good")
+        done = abmonitor(
+            "--kafka", "--router", where, "--router-secret-file", good, servers="127.0.0.1:1"
+        )
+    assert done.exit_code == 1
+    assert f"cannot listen at {where}" in done.stderr
+
+
+async def test_a_kafka_that_takes_nothing_for_too_long_ends_a_load() -> None:
+    class Stuck(Kept):
+        async def send(self, topic: str, records: Sequence[Any]) -> list[int]:
+            await asyncio.Event().wait()
+            return await super().send(topic, records)
+
+    run = Run(10)
+    load = Load(Stuck(), Route("p", "o"), Pace(run.start, None), give_up_s=0.05)
+    with pytest.raises(StuckError, match=r"took nothing for 0\.05 s"):
+        await load.run(Simulator(EXAMPLE, run).blocks())
+
+
+async def test_what_is_not_due_is_not_sent_after_a_stop() -> None:
+    run, stop, kept = Run(100, rate=0.001), asyncio.Event(), Kept()
+    load = Load(kept, Route("p", "o"), Pace(run.start, 1.0), stop)
+    asyncio.get_running_loop().call_later(0.05, stop.set)
+    await asyncio.wait_for(load.run(Simulator(EXAMPLE, run, chunk=1).blocks()), 10)
+    assert load.sent == 0
+    assert kept.sent == []
 
 
 def test_settings_whose_topics_take_no_plain_events_are_wrong_usage(write: Write) -> None:
@@ -218,7 +280,8 @@ def test_a_topic_that_does_not_exist_is_told(kafka_topics: Topics, write: Write)
     assert "abmonitor topics create" in done.stderr
 
 
-def test_a_kafka_that_does_not_answer_is_told() -> None:
+def test_a_kafka_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "START_S", 0.0)
     done = abmonitor("--kafka", servers="127.0.0.1:1")
     assert done.exit_code == 1
     assert "127.0.0.1" in done.stderr

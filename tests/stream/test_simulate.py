@@ -25,6 +25,7 @@ from stream.simulation import (
     Truth,
 )
 from stream.sources import Decoder
+from stream.split import Split
 
 
 Event = dict[str, Any]
@@ -45,7 +46,7 @@ def one(**said: Any) -> Simulation:
     return Simulation(experiments=(SimulatedExperiment(**(usual | said)),))
 
 
-def made(simulation: Simulation, run: Run, **options: int) -> tuple[list[Event], dict[str, Any]]:
+def made(simulation: Simulation, run: Run, **options: Any) -> tuple[list[Event], dict[str, Any]]:
     """All events, and the truth."""
     simulator = Simulator(simulation, run, **options)
     lines = b"".join(simulator.blocks()).splitlines()
@@ -500,3 +501,73 @@ def test_where_only_acted_predictions_are_observed_no_others_have_outcomes() -> 
     assert acted == outcomes(events).keys()
     counts = found["experiments"]["offers"]["variants"]["old"]["counts"]
     assert counts["tn"] == counts["fn"] == 0
+
+
+# --- the split ------------------------------------------------------------------------------------
+
+
+THREE = {"old": PLAIN, "new": PLAIN, "newer": Truth(tpr=0.7, fpr=0.2, weight=2)}
+
+
+def arms_of(events: list[Event]) -> dict[str, str]:
+    """By prediction, its variant."""
+    return {event["prediction_id"]: event["variant"] for event in predictions(events)}
+
+
+def test_what_a_stopped_treatment_got_goes_to_the_control_and_nobody_else_moves() -> None:
+    simulation, run = one(variants=THREE, predictions_per_unit=3), Run(4_000)
+    split = Split(simulation)
+    assert split.shares() == {"offers": {"old": 0.25, "new": 0.25, "newer": 0.5}}
+    assert split.stop("offers", "new")
+    assert split.shares() == {"offers": {"old": 0.5, "new": 0.0, "newer": 0.5}}
+    declared = arms_of(made(simulation, run)[0])
+    stopped = arms_of(made(simulation, run, split=split)[0])
+    assert stopped == {
+        name: "old" if variant == "new" else variant for name, variant in declared.items()
+    }
+
+
+def test_a_split_may_change_while_events_are_made() -> None:
+    simulation = one(variants=THREE)
+    split = Split(simulation)
+    seen: list[set[str]] = []
+    for number, block in enumerate(
+        Simulator(simulation, Run(900), chunk=300, split=split).blocks()
+    ):
+        seen.append(set(arms_of([json.loads(line) for line in block.splitlines()]).values()))
+        assert split.stop("offers", "newer", stopped=number == 0)
+    assert seen[:3] == [{"old", "new", "newer"}, {"old", "new"}, {"old", "new", "newer"}]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "treatment"), [("offers", "old"), ("offers", "newest"), ("others", "new")]
+)
+def test_only_treatments_that_are_there_are_stopped(experiment: str, treatment: str) -> None:
+    split = Split(one(variants=THREE))
+    assert not split.stop(experiment, treatment)
+    assert split.shares() == Split(one(variants=THREE)).shares()
+
+
+def test_experiments_are_split_each_for_itself() -> None:
+    first = SimulatedExperiment(name="a", prevalence=0.1, horizon=HORIZON, variants=THREE)
+    second = SimulatedExperiment(
+        name="b", prevalence=0.1, horizon=HORIZON, control="newer", variants=THREE
+    )
+    simulation = Simulation(experiments=(first, second))
+    split = Split(simulation)
+    assert split.stop("b", "old")
+    events, _ = made(simulation, Run(4_000), split=split)
+    found = {
+        name: {event["variant"] for event in predictions(events) if event["experiment"] == name}
+        for name in ("a", "b")
+    }
+    assert found == {"a": {"old", "new", "newer"}, "b": {"new", "newer"}}
+    assert split.shares()["b"] == {"old": 0.0, "new": 0.25, "newer": 0.75}
+
+
+def test_the_units_of_a_cycle_come_back_in_the_next_one() -> None:
+    simulation = one(predictions_per_unit=4)
+    events, _ = made(simulation, Run(8_000, cycle=1_000))
+    units = Counter(event["unit_id"] for event in predictions(events))
+    assert len(units) == 250
+    assert units.total() == 8_000
