@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-head
   --no-emit-index-url --python-version 3.11 pyproject.toml constraints/build.in
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos lint bench bench-kafka constraints clean
+.PHONY: help demo test chaos lint bench bench-kafka stack stack-down constraints clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -17,8 +17,8 @@ demo: $(VENV)/.run $(if $(findstring flagd,$(ARGS)),$(VENV)/.flagd) ## Watch a b
 	@$(BIN)/abmonitor demo $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests (those on a real Redis or Kafka: with redis-server, java, mvn and openssl)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not serial" $(ARGS) || test $$? = 5
-	$(BIN)/python -m pytest -m serial $(ARGS) || test $$? = 5
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not serial" $(ARGS) || test $$? = 5
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m serial $(ARGS) || test $$? = 5
 
 chaos: $(VENV)/.dev ## Hurt workers, Kafka and Redis for a long time, and compare the counts
 	ABMONITOR_CHAOS=long $(BIN)/python -m pytest tests/chaos $(ARGS)
@@ -34,6 +34,12 @@ bench: $(VENV)/.dev ## What the pipeline costs, side by side (needs redis-server
 
 bench-kafka: $(VENV)/.dev ## The worker beside other engines, on a real Kafka (ten minutes; installs them)
 	$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+stack: ## The whole stack in containers, with traffic, dashboards and alerts (needs Docker with Compose)
+	@deploy/stack.sh up
+
+stack-down: ## End the stack; its data is kept
+	@deploy/stack.sh down
 
 constraints: $(VENV)/.dev ## Pin the newest versions of all dependencies, with hashes
 	$(BIN)/python -m pip install --quiet uv
