@@ -30,11 +30,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 SERIAL = {"kafka_servers", "kafka_topics", "own_kafka", "secured_kafka"}
-"""Fixtures whose tests run one after the other, with nothing beside: what they wait for takes its time."""
+"""Fixtures whose tests mostly wait: beside those that calculate, what they wait for would take its time."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests on a Kafka and those of chaos: the others can be run in two processes (`make test`).
+    """Mark the tests on a Kafka and those of chaos: no others are run beside them (`make test`).
 
     Tests on a real flagd are left out where there is none.
     """

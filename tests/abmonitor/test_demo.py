@@ -42,9 +42,6 @@ from alerts.standing import State
 from metrics.experiment import Profitability
 
 
-pytestmark = pytest.mark.xdist_group("demo")  # all tests look at one run
-
-
 REVENUE, COST = 60, 20
 WIDTHS = (80, 120, 160)
 SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSB0ZXN0cw=="

@@ -23,8 +23,6 @@ from abmonitor.view import View
 from alerts.standing import State
 
 
-pytestmark = pytest.mark.xdist_group("demo by flag")  # all tests look at one run
-
 CONTROL, TREATMENT = "rule-v1", "boosted-v2"
 
 

@@ -20,9 +20,6 @@ import pytest
 from abmonitor.demo.router import Router
 
 
-pytestmark = pytest.mark.xdist_group("live demo")  # all tests look at one run
-
-
 CUSTOMERS, REVENUE, COST = 7_500, 60, 20
 
 

@@ -32,8 +32,6 @@ from alerts.order import Order, Verification
 from alerts.standing import Standing, State
 
 
-pytestmark = pytest.mark.xdist_group("flagd")
-
 CUSTOMERS = range(2_000)
 SPLIT = {"rules-v1": 0.7, "ranker-v2": 0.2, "ranker-v3": 0.1}
 SHOWN = Shown(experiment="offers", control="rules-v1", split=SPLIT)
