@@ -27,6 +27,7 @@ lint: $(VENV)/.dev ## Style, types and the rule of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy deploy/grafana/*.py deploy/stack/*.py deploy/helm/copies.py
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev ## What the pipeline costs, side by side (needs redis-server)
@@ -46,6 +47,7 @@ constraints: $(VENV)/.dev ## Pin the newest versions of all dependencies, with h
 	$(COMPILE) --upgrade -o constraints/run.txt
 	$(COMPILE) --upgrade --extra dev -c constraints/run.txt -o constraints/dev.txt
 	$(COMPILE) --extra flagd -c constraints/dev.txt -o constraints/flagd.txt
+	$(COMPILE) --extra argo -c constraints/dev.txt -o constraints/argo.txt
 
 $(VENV)/.run: constraints/run.txt pyproject.toml
 	@echo "Setting up $(VENV) (once; this takes a minute)" >&2
