@@ -62,6 +62,17 @@ class Books:
         for found in (await self.store.refresh({name: Book(version=-1)})).values():
             await self._take(name, found)
 
+    async def stored(self, names: Iterable[str]) -> list[Book]:
+        """The books as they are in the store now, to be read only; what it has lost, as it is known here."""
+        known = {name: self.known.get(name, Book(version=-1)) for name in names}
+        found = await self.store.refresh(known)
+        return [
+            book
+            if isinstance(book, Book) and book.decisions >= known[name].decisions
+            else known[name]
+            for name, book in found.items()
+        ]
+
     async def _take(self, name: str, found: Book | msgspec.MsgspecError) -> None:
         """Take what the store holds for true, unless it has lost something."""
         before = self.known.get(name, Book())

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -16,7 +17,7 @@ from abmonitor.settings import Settings
 from abmonitor.view import View
 from abmonitor.viewing import Comparing, views_of
 from alerts import causes
-from alerts.book import Decision
+from alerts.book import Book, Decision
 from alerts.courier import Courier
 from alerts.deliberate import Deliberation, Outcome
 from alerts.edges import Edge
@@ -95,6 +96,8 @@ class Monitor:
         )
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """One at a time changes an experiment: a tick, or a person's command."""
+        self._alarms = asyncio.Lock()
+        """One alarm is decided at a time, or many that come together would all find the brake off."""
         budget = None if stale_after is None else COMPARING_S
         self._comparing = Comparing(settings.experiments, budget)
         self.view = View()
@@ -161,14 +164,19 @@ class Monitor:
     async def _commanded(
         self, name: str, wanted: Sequence[str], command: Command | Alarm, snapshot: Snapshot
     ) -> Commanded:
-        outcome = Outcome(self._books.known[name])
-        for treatment in wanted:
-            braked = self._is_braked(outcome, command.at)  # a person's word is stronger
-            outcome = self._deliberations[name].apply(
-                outcome, treatment, command, snapshot, braked=braked
-            )
+        alarm = isinstance(command, Alarm)
+        async with self._alarms if alarm else nullcontext():
+            outcome = Outcome(self._books.known[name])
+            # A person's word is stronger than the brake. Other monitors get alarms, too.
+            books = await self._books.stored(self._experiments) if alarm else ()
+            for treatment in wanted:
+                braked = alarm and self._is_braked(outcome, command.at, books)
+                outcome = self._deliberations[name].apply(
+                    outcome, treatment, command, snapshot, braked=braked
+                )
+            if outcome.decisions:
+                await self._books.save_command(name, outcome)
         if outcome.decisions:
-            await self._books.save_command(name, outcome)
             await self._acting.dispatch(name, snapshot)
         return Commanded(outcome.decisions, outcome.refused)
 
@@ -290,10 +298,10 @@ class Monitor:
             {**outcome.evidence, **seen.evidence},
         )
 
-    def _is_braked(self, outcome: Outcome, at: int) -> bool:
+    def _is_braked(self, outcome: Outcome, at: int, books: Iterable[Book] | None = None) -> bool:
         """Whether no more rollbacks may be ordered; one that is only sent again is none."""
         made = sum(decision.action == "rollback" for decision in outcome.decisions)
-        return made >= self._allowed(at)
+        return made >= self._allowed(at, books)
 
     def _stale(self, snapshot: Snapshot) -> tuple[str, ...]:
         if self._stale_after is None or snapshot.watermark is None:
@@ -302,10 +310,10 @@ class Monitor:
             return ()
         return (causes.stale(self._stale_after),)
 
-    def _allowed(self, at: int) -> int:
-        """How many more rollbacks may be ordered around `at` before a person must decide."""
-        brake = self._settings.brake
-        ordered = (when for book in self._books.known.values() for when in book.rollbacks)
-        # Also later ones: after an outage experiments catch up one after the other.
-        recent = [when for when in ordered if abs(at - when) <= brake.within]
-        return max(0, brake.rollbacks - len(recent))
+    def _allowed(self, at: int, books: Iterable[Book] | None = None) -> int:
+        """How many more rollbacks may be ordered around `at` before a person must decide.
+
+        `books`: of all experiments; None: as they were when the tick began.
+        """
+        known = self._books.known.values() if books is None else books
+        return self._settings.brake.left((when for book in known for when in book.rollbacks), at)

@@ -1,6 +1,6 @@
 """The settings of a deployment (file system): option types of all packages, read and checked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -87,6 +87,12 @@ class Brake(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     rollbacks: Annotated[int, Meta(ge=0)] = 3
     within: Duration = Duration(HOUR)
+
+    def left(self, ordered: Iterable[int], at: int) -> int:
+        """How many more rollbacks may be ordered around `at` (epoch ms), when those before were `ordered`."""
+        # Also later ones: after an outage experiments catch up one after the other.
+        recent = sum(abs(at - when) <= self.within for when in ordered)
+        return max(0, self.rollbacks - recent)
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

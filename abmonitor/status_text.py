@@ -87,7 +87,8 @@ def _treatment(found: TreatmentStatus, as_of: int | None) -> Iterator[Renderable
     if found.paused is not None:
         rows["paused"] = _paused(found.paused)
     causes = (cause for cause in found.causes if cause not in found.latched)
-    reasons = (*causes, *(f"when the pause ends: {harm}" for harm in found.latched))
+    kept_by = "pause ends" if found.paused is not None else "brake is off"
+    reasons = (*causes, *(f"when the {kept_by}: {harm}" for harm in found.latched))
     if reasons:
         rows["because"] = "\n".join(reasons[:MOST_REASONS])
     yield rows_table(rows)

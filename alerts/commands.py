@@ -75,16 +75,21 @@ def _resume(standing: Standing, command: Command, policy: Policy) -> Transition:
             standing, f"there is nothing to resume: it is {_words(standing)}, and not paused"
         )
     # What was seen is forgotten, so that errors count anew.
-    return Transition(standing=renewed(standing, at), action="resume", reasons=said)
+    return Transition(standing=_anew(standing, at), action="resume", reasons=said)
 
 
 def _rearm(standing: Standing, command: Command, policy: Policy) -> Transition:
     why = _unready(standing, command, policy)
     if why is not None:
         return _refused(standing, why)
-    return Transition(
-        standing=renewed(standing, command.at), action="rearm", reasons=_said(command)
-    )
+    return Transition(standing=_anew(standing, command.at), action="rearm", reasons=_said(command))
+
+
+def _anew(standing: Standing, at: int) -> Standing:
+    """The first standing of a new epoch. Harm that the brake kept back was seen by whoever begins it."""
+    if standing.paused is None:
+        standing = msgspec.structs.replace(standing, latched=())
+    return renewed(standing, at)
 
 
 def _unready(standing: Standing, command: Command, policy: Policy) -> str | None:

@@ -129,7 +129,7 @@ class _Families:
             self.state.add_metric([*labels, state.value], float(standing.state is state))
         if standing.since:
             self.since.add_metric(labels, standing.since / 1000)
-        paused = standing.paused is not None
+        paused = standing.paused is not None and standing.state is not State.ENDED
         self.paused.add_metric(labels, float(paused))
         # Harm is kept in mind behind the brake, too; that shows as a hold.
         self.latched.add_metric(labels, float(paused and bool(standing.latched)))

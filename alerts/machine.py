@@ -157,6 +157,9 @@ def _found(standing: Standing, look: Look, policy: Policy) -> Transition:
     harm = tuple(dict.fromkeys(standing.latched + look.harm))
     if harm:
         return _harm(standing, harm, look.at, policy)
+    if policy.braked and BRAKED in standing.causes:
+        # Not every look sees every kind of harm: it would come and go, and page each time.
+        return Transition(standing=standing)
     if look.hold:
         return _held(standing, look, policy)
     state = _health(standing, look)

@@ -116,7 +116,10 @@ def renewed(standing: Standing, at: int) -> Standing:
 
 
 def ordered(standing: Standing, decision: str, at: int) -> Standing:
-    """The standing with a new order, of `decision`; nothing is known of how it goes."""
+    """The standing with a new order, of `decision`; nothing is known of how it goes.
+
+    Since when rollbacks fail is kept: whoever orders another one by hand does not begin to wait anew.
+    """
     return msgspec.structs.replace(
         standing,
         decision=decision,
@@ -124,8 +127,7 @@ def ordered(standing: Standing, decision: str, at: int) -> Standing:
         acted_at=None,
         accepted=0,
         read_back=None,
-        failed_at=at if standing.state is State.ROLLBACK_FAILED else None,
-        escalated=False,
+        failed_at=at if standing.state is State.ROLLBACK_FAILED else standing.failed_at,
         verified=None,
         returned=False,
     )

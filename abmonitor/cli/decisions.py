@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from abmonitor import explain
@@ -196,12 +196,10 @@ def _list(decisions: list[Decision], *, as_json: bool) -> None:
     if as_json:
         print_json({"decisions": decisions})
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("at", "action", "state", "by", "id and reason"):
-        table.add_column(name, overflow="fold")
+    console = Console()
     for each in decisions:
-        reasons = unsigned(each)
-        why = Text(f"{each.id}\n{reasons[0] if reasons else ''}")
-        shown = (str(Moment(each.at)), each.action, f"{each.before} -> {each.state}", each.actor)
-        table.add_row(*map(Text, shown), why)
-    Console().print(table)
+        head = f"{Moment(each.at)}  {each.action}  ({each.before} -> {each.state}, by {each.actor})"
+        console.print(Text(head, style="bold"))
+        console.print(Text(f"  {each.id}", no_wrap=True, overflow="ignore"))  # to be copied whole
+        for reason in unsigned(each)[:1]:
+            console.print(Padding(Text(reason), (0, 0, 0, 2)))

@@ -372,6 +372,40 @@ async def test_the_brake_holds_alerts_too_and_they_act_when_it_is_off(
         assert (await actions(store, "prices"))[:2] == ["braked", "rollback"]
 
 
+async def test_the_brake_holds_alerts_that_come_at_the_same_moment_to_two_monitors(
+    store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    names = [f"offers-{number}" for number in range(6)]
+    given = settings(*map(declared, names), brake=Brake(rollbacks=2))
+    site = Site(steady(END))
+    async with (
+        bench(store, tmp_path, site=site, given=given) as made,
+        bench(store, tmp_path / "other", site=site, given=given) as other,
+    ):
+
+        async def post(to: Bench, names: list[str]) -> list[str]:
+            posted = (to.post(alert(labels={"experiment": name})) for name in names)
+            return [results[0][0] for _, results in await asyncio.gather(*posted)]
+
+        assert sorted(await post(made, names[:4])) == ["latched"] * 2 + ["rolled_back"] * 2
+        assert await post(other, names[4:]) == ["latched"] * 2
+        decided = [await actions(store, name) for name in names]
+        assert sum("rollback" in each for each in decided) == 2
+
+
+async def test_the_brake_holds_alerts_before_the_first_tick_too(
+    store: Store, tmp_path: Path
+) -> None:
+    given = settings(declared(), declared("prices"), brake=Brake(rollbacks=1))
+    async with bench(store, tmp_path, given=given) as made:
+        await made.post(alert())
+        restarted = monitor(store, made.site, given)
+        alarm = Alarm(made.site.now, made.site.now, "alertmanager: CheckoutSlow", ("slow",))
+        found = await restarted.command("prices", "new", alarm)
+        assert [each.action for each in found.decisions] == ["braked"]
+
+
 # --- who may, and what cannot be read ---------------------------------------------------------------
 
 

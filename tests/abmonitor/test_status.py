@@ -229,9 +229,14 @@ async def test_what_a_person_must_not_overlook_is_in_the_text(made: Shop) -> Non
         "whether its traffic is gone cannot be seen",
         "2.3.1",
         "error_rate is 0.8",
-        "when the pause ends: more harm",
+        "when the brake is off: more harm",
     ):
         assert told in text
+    paused = msgspec.structs.replace(standing, paused=Pause("ann", "because"))
+    book = msgspec.structs.replace(book, standings={"new": paused})
+    assert "when the pause ends: more harm" in text_of(
+        status(changed(made, book=book), None, made.now, NAMES)
+    )
 
 
 async def test_nothing_read_is_told() -> None:

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
@@ -106,6 +107,8 @@ def test_since_when_is_told_in_seconds() -> None:
 def test_a_pause_and_the_harm_that_waits_for_its_end_are_told() -> None:
     paused = Standing(state=State.SUSPECT, paused=Pause("ann", "prices"), latched=("errors",))
     assert stands(paused) == {("paused",): 1, ("harm_latched",): 1}
+    ended = msgspec.structs.replace(paused, state=State.ENDED)
+    assert stands(ended) == {("paused",): 0, ("harm_latched",): 0}  # nobody is to end that pause
     behind_the_brake = Standing(state=State.HOLD, causes=(BRAKED,), latched=("errors",))
     assert stands(behind_the_brake) == {
         ("paused",): 0,

@@ -299,7 +299,7 @@ def test_traffic_comes_back_only_where_it_was_gone(state: State) -> None:
     assert transition(standing, Returned(AT, BACK), LIVE) == Transition(standing=standing)
 
 
-def test_a_new_order_knows_nothing_of_the_one_before() -> None:
+def test_a_new_order_knows_of_the_one_before_only_since_when_it_failed() -> None:
     failed = msgspec.structs.replace(
         run(ORDERED, Accepted(AT), REFUTED)[-1].standing, escalated=True, returned=True
     )
@@ -312,4 +312,16 @@ def test_a_new_order_knows_nothing_of_the_one_before() -> None:
         causes=("ann: now",),
         decision="d2",
         ordered_at=AT + 5,
+        failed_at=AT,
+        escalated=True,
     )
+
+
+def test_orders_by_hand_do_not_put_off_the_escalation() -> None:
+    standing = run(ORDERED, Failed(AT, "401"))[-1].standing
+    for n in (5, 10):
+        at = AT + n * MINUTE
+        made = transition(standing, Command(at, "rollback", "ann", "now"), LIVE)
+        standing = run(ordered(made.standing, f"d{n}", at), Failed(at, "401"))[-1].standing
+    (made,) = run(standing, Elapsed(AT + 15 * MINUTE))
+    assert made.action == "escalated"

@@ -359,6 +359,17 @@ def test_the_brake_holds_and_pages_once_instead_of_acting(state: State) -> None:
     assert made[-1].standing.causes == (BRAKED, "252")
 
 
+@pytest.mark.parametrize("between", ["hold", "passing", "failing"])
+def test_looks_that_do_not_see_the_harm_neither_end_nor_repeat_what_the_brake_says(
+    between: str,
+) -> None:
+    path = [harm(AT), HAPPENINGS[between], harm(AT + 1), HAPPENINGS[between]]
+    made = run(Standing(), *path, policy=BRAKE)
+    assert actions(made) == ["braked", None, None, None]
+    assert {each.standing.state for each in made} == {State.HOLD}
+    assert BRAKED in made[-1].standing.causes
+
+
 def test_harm_that_is_still_there_when_the_brake_is_off_is_acted_on() -> None:
     (braked,) = run(Standing(), harm(AT), policy=BRAKE)
     (acted,) = run(braked.standing, harm(AT + 1))
@@ -685,6 +696,14 @@ def test_an_alarm_behind_the_brake_is_kept_until_the_brake_is_off() -> None:
     well = run(first.standing, Look(AT + 2, healthy=True), policy=BRAKE)[-1]
     assert (well.standing.state, well.action) == (State.HOLD, None)
     assert run(well.standing, Elapsed(AT + 3))[-1].reasons == SLOW
+
+
+def test_an_alarm_behind_the_brake_is_forgotten_when_a_person_has_acknowledged_it() -> None:
+    made = run(standing_at(State.HEALTHY), alarm(), command("resume", AT + 1), policy=BRAKE)
+    assert actions(made) == ["braked", "resume"]
+    later = run(made[-1].standing, Look(AT + 2, healthy=True), Elapsed(AT + 3), alarm(AT + 4, AT))
+    assert actions(later) == [None, None, None]
+    assert "epoch 2 of the treatment began only at" in (later[-1].refused or "")
 
 
 def test_an_alarm_is_kept_though_other_harm_waits_behind_the_brake_already() -> None:
