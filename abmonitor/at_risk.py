@@ -50,8 +50,14 @@ def difference_a_day(view: ExperimentView, treatment: str) -> Difference | None:
     if found is None or lately is None:
         return None
     scale = lately * DAY / SHARE_OVER * (_cost(view) or 1.0)
-    lower, upper = (None if end is None else end * scale for end in (found.lower, found.upper))
-    return Difference(found.estimate * scale, lower, upper)
+    ends = (found.lower, found.upper)
+    lower, upper = (None if end is None else _scaled(end, scale) for end in ends)
+    return Difference(_scaled(found.estimate, scale), lower, upper)
+
+
+def _scaled(value: float, scale: float) -> float:
+    """The product, which is never -0.0: screens would show that."""
+    return value * scale + 0.0
 
 
 def _cost(view: ExperimentView) -> float | None:

@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from abmonitor.at_risk import at_risk, difference_a_day
 from abmonitor.view import ExperimentView
 from alerts.health import labels_stalled, state_incomplete
-from alerts.standing import Standing
+from alerts.standing import WATCHED, Standing
 
 
 _OF = ["experiment", "variant"]
@@ -53,7 +53,8 @@ class _Families:
         )
         self.incomplete = GaugeMetricFamily(
             "abmonitor_state_incomplete",
-            "1 where the log no longer reached back to the beginning of what is judged.",
+            "1 where the log no longer reached back to the beginning of what is judged, which nothing is that"
+            " was rolled back or has ended.",
             labels=["experiment"],
         )
 
@@ -70,9 +71,10 @@ class _Families:
         if end is None:
             return
         self.stalled.add_metric([name], float(labels_stalled(experiment, snapshot, end)))
-        standings = view.book.standings
-        begun = [standings.get(each, Standing()).begun for each in experiment.treatments]
-        incomplete = any(state_incomplete(snapshot, each) for each in begun)
+        standings = (view.book.standings.get(each, Standing()) for each in experiment.treatments)
+        incomplete = any(
+            state_incomplete(snapshot, each.begun) for each in standings if each.state in WATCHED
+        )
         self.incomplete.add_metric([name], float(incomplete))
 
     def _profit(self, labels: list[str], view: ExperimentView, treatment: str) -> None:

@@ -52,7 +52,7 @@ class OrderDesk:
             return web.Response(status=401, text="the signature is not right")
         try:
             order = msgspec.json.decode(body, type=_Order)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return web.Response(status=400, text=str(error))
         return self._carry_out(order)
 

@@ -127,7 +127,8 @@ class ComparisonFamilies:
         for part in _PARTS:
             worth = getattr(comparison.parts, part)
             if worth is not None:
-                self.part.add_metric([*labels, part], 0.01 * worth)
+                # Never -0.0, which a risk of no errors would be, and screens would show.
+                self.part.add_metric([*labels, part], 0.01 * worth + 0.0)
         for family, found, scale in (
             (self.value, comparison.net_business_value, 0.01),
             (self.difference, comparison.differences.get("rap"), 1),

@@ -35,8 +35,9 @@ BEHIND_S = 1.0
 START_S, PAUSE_S = 60.0, 1.0
 """How long to wait for a Kafka that does not answer at the start, and between two attempts."""
 
-PATIENCE_S = 8.0
-"""How long what is under way may take to become safe after a signal."""
+PATIENCE_S, CLOSING_S = 6.0, 1.0
+"""How long what is under way may take to become safe after a signal, and then the connection to close: together
+less than the 10 s after which containers are killed."""
 
 SECRET = "ABMONITOR_ROUTER_SECRET"  # noqa: S105  # the name of a variable
 
@@ -160,7 +161,8 @@ class _Sending:
 
         def end() -> None:
             self.stop.set()
-            loop.call_later(PATIENCE_S, working.cancel)  # whatever it waits for
+            for patience in (PATIENCE_S, PATIENCE_S + CLOSING_S):
+                loop.call_later(patience, working.cancel)  # whatever it waits for
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, end)

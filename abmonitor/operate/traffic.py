@@ -64,7 +64,7 @@ class TrafficRouter:
             return _refused(401, "expected `Authorization: Bearer` and the secret of this router")
         try:
             about = msgspec.json.decode(await request.read(), type=_Rearm)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             expected = '{"experiment": "…", "treatment": "…"}'
             return _refused(400, f"expected {expected}: {error}")
         if not self._split.stop(about.experiment, about.treatment, stopped=False):

@@ -14,7 +14,7 @@ from abmonitor.settings import ExperimentSettings
 from abmonitor.status import status
 from abmonitor.view import ExperimentView, View
 from alerts.book import Book
-from alerts.standing import Standing, State
+from alerts.standing import WATCHED, Standing, State
 from metrics.advantage import Advantage
 from metrics.compare import Comparison
 from metrics.experiment import DAY, HOUR, MINUTE, Profitability
@@ -104,7 +104,7 @@ def test_unknown_bounds_and_an_unknown_profit_have_no_series() -> None:
 def test_a_treatment_that_gets_nothing_any_more_earns_and_loses_nothing() -> None:
     rolled_back = Standing(state=State.ROLLED_BACK)
     found = of_profit(view(flowing(until=END - 6 * MINUTE), standing=rolled_back))
-    assert set(found.values()) == {0}
+    assert set(map(str, found.values())) == {"0.0"}  # none is -0.0, which screens would show
     assert not [key for key in found if key[0] == "profit_at_risk_per_hour"]
 
 
@@ -137,6 +137,12 @@ def test_state_is_incomplete_where_the_log_begins_after_the_epoch(
     snapshot = replace(flowing(), complete_since=complete_since)
     one = view(snapshot, standing=Standing(begun=begun))
     assert told(one)["state_incomplete",] == expected
+
+
+@pytest.mark.parametrize("state", State)
+def test_state_of_what_is_no_longer_judged_lacks_nothing(state: State) -> None:
+    one = view(replace(flowing(), complete_since=START), standing=Standing(state=state))
+    assert told(one)["state_incomplete",] == float(state in WATCHED)
 
 
 def test_before_anything_was_read_nothing_is_claimed() -> None:

@@ -62,3 +62,24 @@ async def test_what_is_no_address_is_told() -> None:
     status, said = await checked("127.0.0.1:8000")
     assert status == 1
     assert "127.0.0.1:8000" in said
+
+
+async def test_no_proxy_is_asked(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert await checked(f"{server}/healthz") == (0, "")
+
+
+async def test_who_does_not_speak_http_is_told_and_the_next_one_is_asked(server: str) -> None:
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello\r\n\r\n")
+        writer.close()
+
+    stranger = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with stranger:
+        address = f"http://127.0.0.1:{stranger.sockets[0].getsockname()[1]}/"
+        status, said = await checked(address)
+        assert status == 1
+        assert said.startswith(f"{address}: hello")
+        assert await checked(address, f"{server}/healthz") == (0, "")

@@ -1,5 +1,7 @@
 import asyncio
 import json
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +23,7 @@ from stream.brokers import Brokers
 from stream.producer import MissingTopicError, Producer
 from stream.rekey import partition_of
 from stream.simulate import CHUNK, Simulator
+from stream.split import Split
 
 
 Write = Callable[..., Path]
@@ -264,6 +267,38 @@ async def test_what_is_not_due_is_not_sent_after_a_stop() -> None:
     await asyncio.wait_for(load.run(Simulator(EXAMPLE, run, chunk=1).blocks()), 10)
     assert load.sent == 0
     assert kept.sent == []
+
+
+async def test_a_signal_ends_a_load_whose_kafka_went_away_before_a_container_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert loading.PATIENCE_S + loading.CLOSING_S < 10
+    sending_began = asyncio.Event()
+
+    class Gone(Kept):
+        async def start(self) -> None:
+            """It is there at first."""
+
+        async def send(self, topic: str, records: Sequence[Any]) -> list[int]:
+            sending_began.set()
+            await asyncio.Event().wait()
+            return await super().send(topic, records)
+
+        async def stop(self) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(loading, "Producer", lambda _: Gone())
+    monkeypatch.setattr(loading, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(loading, "CLOSING_S", 0.05)
+    run = Run(10)
+    pace, split = Pace(run.start, None), Split(EXAMPLE)
+    sending = loading._Sending(EXAMPLE, run, split, pace, from_now=False)
+    ending = asyncio.ensure_future(sending.run(Brokers(("nowhere:1",)), Route("p", "o"), None))
+    await sending_began.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(ending, 10)
+    assert sending.stop.is_set()
+    assert sending.sent == 0
 
 
 def test_settings_whose_topics_take_no_plain_events_are_wrong_usage(write: Write) -> None:

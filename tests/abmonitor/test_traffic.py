@@ -1,4 +1,5 @@
 import json
+import time
 from typing import Any, Self
 
 import pytest
@@ -110,6 +111,21 @@ async def test_whatever_is_no_genuine_rollback_of_a_treatment_moves_nothing(
         assert router.split.shares() == {"example": HALVES}
         assert router.told == []
         await webhook.close()
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[", b'{"id": "\xff"}', b"[" * 100_000])
+async def test_what_is_signed_and_no_order_is_refused_and_never_sent_again(body: bytes) -> None:
+    async with Router() as router:
+        now = int(time.time())
+        headers = {
+            "webhook-id": "one",
+            "webhook-timestamp": str(now),
+            "webhook-signature": signing.sign(SECRET, "one", now, body),
+        }
+        for path, given in (("/rollback", headers), ("/rearm", BEARER)):
+            answer = await router.client.post(path, data=body, headers=given)
+            assert answer.status == 400
+        assert router.told == []
 
 
 @pytest.mark.parametrize(
