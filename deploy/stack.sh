@@ -11,6 +11,11 @@ here="$(CDPATH='' cd -- "$(dirname "$0")" && pwd)"
 compose() { docker compose -f "$here/compose.yaml" "$@"; }
 
 up() {
+  docker compose version >/dev/null 2>&1 || {
+    echo "deploy/stack.sh: needs Docker with Compose 2.23 or newer (https://docs.docker.com/compose/install/); without it see" \
+      "'The parts' in deploy/README.md" >&2
+    exit 1
+  }
   "$here/secrets.sh"
   compose up --build --detach --wait --wait-timeout 300
   cat <<EOT

@@ -11,6 +11,7 @@ from queries import (
     band_of,
     by_variant,
     holds,
+    of_now,
     of_treatment,
     phases,
     settled,
@@ -136,7 +137,7 @@ def _age() -> stat.Panel:
 
 
 def _held() -> stat.Panel:
-    causes = by_variant("abmonitor_treatment_hold_cause", VARIANTS, "reason") + " == 1"
+    causes = of_now(f"abmonitor_treatment_hold_cause{{{VARIANTS}}} == 1")
     # That nothing is told is no proof that nothing is held: the monitor may be gone.
     known = f"0 * max(abmonitor_treatment_state{{{VARIANTS}}})"
     nothing = f'label_replace({known}, "reason", "nothing", "", "")'
@@ -145,7 +146,7 @@ def _held() -> stat.Panel:
         "Causes for which a treatment is held: then nothing passes, and nobody's traffic is raised. Harm is"
         " still acted on. Each has a runbook; `sample ratio` and `units mixed` mean that the comparison"
         " itself is not to be trusted.",
-        [Query(f"{causes} or on () {nothing}", "{{reason}}")],
+        [Query(f"max by (variant, reason) ({causes}) or on () {nothing}", "{{reason}}")],
         size=(4, 4),
         steps=thresholds((None, NEUTRAL), (KNOWN, GOOD), (1, PURPLE)),
         names_only=True,

@@ -3,7 +3,7 @@
 from board import Board, Row, decided, noted, to_monitor
 from grafana_foundation_sdk.builders import stat, statetimeline, table, timeseries
 from panels import columns, lines, numbers, timeline
-from queries import Query, states
+from queries import Query, of_now, states
 from style import (
     CONTROL,
     GOOD,
@@ -64,7 +64,8 @@ def _experiments() -> stat.Panel:
 
 def _acting() -> stat.Panel:
     states_of = "rolling_back|verifying|rollback_failed"
-    found = f'max by ({BOTH}) (abmonitor_treatment_state{{state=~"{states_of}"}})'
+    said = of_now(f'abmonitor_treatment_state{{state=~"{states_of}"}}')
+    found = f"max by ({BOTH}) ({said})"
     return numbers(
         "Rollbacks under way",
         "Treatments whose traffic is being taken away, or should be: more than a few minutes in this state"
@@ -129,7 +130,7 @@ def _oldest() -> stat.Panel:
 
 
 def _table() -> table.Panel:
-    since = f"max by ({BOTH}) (abmonitor_treatment_state_since_timestamp_seconds)"
+    since = f"max by ({BOTH}) ({of_now('abmonitor_treatment_state_since_timestamp_seconds')})"
     harm = 'abmonitor_guardrail_evidence_ratio{reason="harm"}'
     lower = 'abmonitor_net_business_value_ratio{metric="lower"}'
     seen = "max by (experiment) (abmonitor_watermark_timestamp_seconds)"
@@ -171,7 +172,7 @@ def _counts() -> timeseries.Panel:
         " such as labels or the pipeline.",
         [
             Query(
-                f"sum by (state) (max by ({BOTH}, state) (abmonitor_treatment_state)) > 0",
+                f"sum by (state) (max by ({BOTH}, state) ({of_now('abmonitor_treatment_state')})) > 0",
                 "{{state}}",
             )
         ],

@@ -34,6 +34,15 @@ class Query:
     heatmap: bool = False
 
 
+def of_now(expr: str) -> str:
+    """Of what monitors say now: one that lost Redis goes on saying what it knew, and states are no maxima.
+
+    As rules/recording.yml has it; dashboards do without rules.
+    """
+    ticks = "abmonitor_tick_timestamp_seconds"
+    return f"({expr}) and on (job, instance) ({ticks} > scalar(max({ticks})) - 30)"
+
+
 def by_variant(metric: str, where: str = VARIANTS, *more: str) -> str:
     """One line a variant, and for each value of further labels."""
     return f"max by ({', '.join(('variant', *more))}) ({metric}{{{where}}})"
@@ -88,7 +97,7 @@ def states(where: str = "", by: str = "variant") -> str:
         f'{code} * (abmonitor_treatment_state{{{also}state="{state.value}"}} == 1)'
         for state, code in STATES.items()
     ]
-    return f"max by ({by}) ({' or '.join(parts)})"
+    return f"max by ({by}) ({of_now(' or '.join(parts))})"
 
 
 def phases() -> str:
@@ -97,12 +106,13 @@ def phases() -> str:
         f'{code} * (abmonitor_guardrail_phase{{{TREATMENT},state="{phase.value}"}} == 1)'
         for phase, code in PHASES.items()
     ]
-    return f"max by (guardrail) ({' or '.join(parts)})"
+    return f"max by (guardrail) ({of_now(' or '.join(parts))})"
 
 
 def holds() -> str:
     """The causes for which the chosen treatment is held, while it is."""
-    return f"max by (reason) (abmonitor_treatment_hold_cause{{{TREATMENT}}} == 1) * {HELD}"
+    causes = of_now(f"abmonitor_treatment_hold_cause{{{TREATMENT}}} == 1")
+    return f"max by (reason) ({causes}) * {HELD}"
 
 
 def intakes() -> str:

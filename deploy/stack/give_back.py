@@ -24,6 +24,9 @@ def main(url: str, secret_file: str, experiment: str, treatment: str) -> int:
     except urllib.error.HTTPError as error:
         print(f"{url}: answered {error.code}: {error.read(500).decode()}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"{url}: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

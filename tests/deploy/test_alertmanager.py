@@ -556,6 +556,32 @@ async def test_where_the_monitor_cannot_tell_people_hear_it_from_prometheus(
     assert "what to do" not in part["text"]
 
 
+async def test_stale_data_of_many_experiments_is_one_page_and_failed_rollbacks_are_one_each(
+    tmp_path: Path,
+) -> None:
+    serious = {"severity": "critical", "source": "prometheus"}
+    stale = [serious | {"alertname": "AbmonitorDataStale", "experiment": f"e{n}"} for n in range(3)]
+    failed = {"alertname": "AbmonitorRollbackFailed", "variant": "new"}
+    both = [serious | failed | {"experiment": name} for name in ("offers", "prices")]
+    async with told(tmp_path) as (url, receiver):
+        await asyncio.to_thread(
+            post, url, [alert(labels, summary=str(labels)) for labels in (*stale, *both)]
+        )
+        await until_heard(receiver, "/pager")
+        async with asyncio.timeout(WAIT_S):
+            while len(heard(receiver, "/pager")) < 3:  # noqa: ASYNC110 # another process
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(2)  # longer than a group waits here
+        parts = [each["attachments"][0] for each in heard(receiver, "/pager")]
+    found = {part["title"]: part["text"].count("since ") for part in parts}
+    assert found == {
+        "critical: AbmonitorDataStale": 3,
+        "critical: AbmonitorRollbackFailed (offers)": 1,
+        "critical: AbmonitorRollbackFailed (prices)": 1,
+    }
+    assert len(parts) == len(found)
+
+
 async def test_whoever_waits_for_the_sign_of_life_gets_it(tmp_path: Path) -> None:
     labels = {"alertname": "AbmonitorWatchdog", "severity": "none", "source": "prometheus"}
     async with told(tmp_path) as (url, receiver):

@@ -229,6 +229,8 @@ def test_other_settings_start_pods_anew_and_nothing_else_does() -> None:
         ("plain", "links.monitor=abmonitor.example.org", "monitor"),
         ("plain", "worker.terminationGracePeriodSeconds=5", "terminationGracePeriodSeconds"),
         ("plain", "networkPolicy.egress.kafka.ports[0]=0", "ports"),
+        ("plain", "networkPolicy.egress.dns.ports=null", "ports is required"),  # would be all ports
+        ("plain", "networkPolicy.egress.redis=null", "redis is required"),
         ("plain", "worker.extraEnv[0].value=1", "extraEnv"),
         ("plain", "settings=", "settings: give your settings file, as --set-file"),
         ("plain", "settings=a: [", "settings: this is no YAML"),

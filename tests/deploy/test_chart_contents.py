@@ -158,6 +158,12 @@ def test_an_empty_list_lets_nobody_in() -> None:
         assert "Ingress" in one["spec"]["policyTypes"]
 
 
+def test_peers_that_a_cluster_takes_away_with_null_are_none() -> None:
+    away = [f"networkPolicy.ingress.{who}=null" for who in ("prometheus", "users", "alertmanager")]
+    made = rendered("plain", *(part for each in away for part in ("--set", each)))
+    assert all(one["spec"]["ingress"] == [] for one in of_kind(made, "NetworkPolicy"))
+
+
 def test_only_a_monitor_that_aborts_rollouts_may_reach_the_api_server() -> None:
     def reaches(values: str, component: str) -> bool:
         rules = named(rendered(values), "NetworkPolicy", component)["spec"]["egress"]

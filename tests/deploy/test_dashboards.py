@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support import tools
 from support.dashboards import (
     DASHBOARDS,
     SILENT,
@@ -25,7 +26,7 @@ from support.dashboards import (
     read,
 )
 from support.servers import NoServerError
-from support.servers.prometheus import program
+from support.servers.prometheus import program, promtool
 
 from abmonitor.api_guard import Guard
 from abmonitor.flags import Following
@@ -250,6 +251,59 @@ def test_rates_of_what_replicas_repeat_are_never_added_up() -> None:
             rates = len(re.findall(r"\b(?:rate|increase)\(", question.expr))
             reduced = re.findall(r"max by \([\w, ]+\) \((?:rate|increase)\(", question.expr)
             assert len(reduced) == rates, question
+
+
+STUCK = [
+    ("abmonitor-experiment/State now/A", {'{variant="new"}': 8}),
+    ("abmonitor-experiment/Held because of/A", {'{reason="nothing"}': 0}),
+    ("abmonitor-experiment/What happened/B", {'{guardrail="rap"}': 24}),
+    ("abmonitor-experiment/What happened/C", {}),
+    ("abmonitor-fleet/Rollbacks under way/A", {"{}": 0}),
+    ("abmonitor-fleet/Treatments by state/A", {'{state="rolled_back"}': 1}),
+    (
+        "abmonitor-fleet/Treatments, what costs most first/B",
+        {'{experiment="offers",variant="new"}': 300},
+    ),
+]
+"""What is shown beside a monitor that knows nothing of the last five minutes; states by `style.STATES`."""
+
+
+def test_a_monitor_that_lost_redis_does_not_tell_what_was_long_ago(tmp_path: Path) -> None:
+    own = 'experiment="offers",variant="new"'
+    said = {
+        f'abmonitor_treatment_state{{{own},state="rolled_back"}}': "0x4 1x5",
+        f'abmonitor_treatment_state{{{own},state="rollback_failed"}}': "1x4 0x5",
+        f'abmonitor_treatment_state{{{own},state="hold"}}': "0x9",
+        f"abmonitor_treatment_state_since_timestamp_seconds{{{own}}}": "600x4 240x5",
+        f'abmonitor_treatment_hold_cause{{{own},reason="stale"}}': "1x4 stale",
+        f'abmonitor_guardrail_phase{{{own},guardrail="rap",state="pass"}}': "1x4 0x5",
+        f'abmonitor_guardrail_phase{{{own},guardrail="rap",state="fail"}}': "0x4 1x5",
+        "abmonitor_tick_timestamp_seconds{}": "0+60x9",
+    }
+    series = [
+        {
+            "series": name.replace("{", f'{{job="m",instance="{number}",', 1).replace(",}", "}"),
+            "values": values,
+        }
+        for name, told in said.items()
+        for number, values in ((1, told), (2, f"{told.split()[0].split('x')[0].split('+')[0]}x9"))
+    ]
+    asked = {each.where: each.expr for path in DASHBOARDS[:2] for each in questions(read(path))}
+    chosen = {"experiment": "offers", "treatment": "new", "variant": ".+"}
+    checks = [
+        {
+            "expr": expanded(asked[where], chosen),
+            "eval_time": "9m",
+            "exp_samples": [{"labels": labels, "value": value} for labels, value in shown.items()],
+        }
+        for where, shown in STUCK
+    ]
+    tests = [{"interval": "1m", "input_series": series, "promql_expr_test": checks}]
+    file = tmp_path / "stuck.yml"
+    file.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": tests}))
+    with tools.or_skip():
+        status, told_of_it = promtool("test", "rules", str(file))
+    assert status == 0, told_of_it
 
 
 def test_every_metric_is_exposed_by_the_product(dashboard: dict[str, Any]) -> None:

@@ -43,6 +43,7 @@ NAMES = {
     "MonitorDown": "critical",
     "WorkerDown": "critical",
     "PausedHarm": "critical",
+    "Braked": "critical",
     "ControlLogBehind": "warning",
     "NotificationsFailing": "warning",
     "FlagWrong": "warning",

@@ -17,7 +17,7 @@ import redis
 import yaml
 from redis.exceptions import AuthenticationError, NoPermissionError
 from support import tools
-from support.compose import DEPLOY, LEFT_OUT, NOT_MIRRORED, Service, layers, read, translated
+from support.compose import DEPLOY, LEFT_OUT, NOT_MIRRORED, OURS, Service, layers, read, translated
 from support.stack import PYTHON, WRITES, Stack, make_secrets
 
 from abmonitor import simulation
@@ -129,6 +129,11 @@ def test_whoever_has_no_password_may_only_ask_whether_it_is_there(stack_redis: S
         client.ping()
 
 
+def test_redis_answers_other_machines_though_one_user_has_no_password() -> None:
+    # By itself it would answer its own machine alone; tests are on that, containers are not.
+    assert "protected-mode no" in (DEPLOY / "redis" / "redis.conf").read_text().splitlines()
+
+
 def test_the_rights_are_those_of_the_documentation(tmp_path: Path) -> None:
     make_secrets(tmp_path)
     documented = (DEPLOY.parent / "docs" / "settings.md").read_text().replace("\\\n", " ")
@@ -208,12 +213,19 @@ def test_up_makes_secrets_and_waits_until_all_is_well(copied: Path, tmp_path: Pa
     status, said = ran(copied / "stack.sh", "up", environment=with_docker(tmp_path, "true"))
     assert status == 0, said
     assert (copied / "secrets" / "redis-url").exists()
-    (call,) = (tmp_path / "calls").read_text().splitlines()
+    asked, call = (tmp_path / "calls").read_text().splitlines()
+    assert asked == "compose version"
     assert call.startswith(f"compose -f {copied}/compose.yaml up ")
     assert {"--build", "--detach", "--wait"} <= set(call.split())
     told = set(re.findall(r"http://localhost:(\d+)/", said))
     published = {port.split(":")[1] for each in SERVICES.values() for port in each.get("ports", ())}
     assert told == published
+
+
+def test_without_compose_up_says_what_to_do_and_makes_nothing(copied: Path, tmp_path: Path) -> None:
+    status, said = ran(copied / "stack.sh", "up", environment=with_docker(tmp_path, "exit 1"))
+    assert (status, (copied / "secrets").exists()) == (1, False)
+    assert "needs Docker with Compose 2.23 or newer" in said
 
 
 def test_people_operate_with_the_token_and_never_show_it(copied: Path, tmp_path: Path) -> None:
@@ -256,7 +268,7 @@ def test_pin_tells_which_images_have_another_digest_today(tmp_path: Path) -> Non
     answer = "echo sha256:" + "0" * 64
     status, said = ran(DEPLOY / "pin.sh", environment=with_docker(tmp_path, answer))
     assert status == 1
-    images = {each["image"] for each in SERVICES.values() if "build" not in each}
+    images = {each["image"] for each in SERVICES.values() if each["image"] != OURS}
     changed = {line.split()[1] for line in said.splitlines() if line.startswith("changed")}
     assert {each.partition("@")[0] for each in changed} == {
         *(image.partition("@")[0] for image in images),

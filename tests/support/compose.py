@@ -41,6 +41,7 @@ NOT_MIRRORED = {
     "logging": "each process has a log file of its own",
     "networks": "all is on the loopback of this machine",
     "platform": "the programs of this machine run",
+    "pull_policy": "no images are used",
     "read_only": "needs a container; support/onlooker tells what processes of ours write",
     "restart": "a test that kills a process starts it again",
     "security_opt": "needs a container",
@@ -50,6 +51,9 @@ NOT_MIRRORED = {
 
 LEFT_OUT = {"grafana": "neither Debian nor a registry of packages has it"}
 """Services that are not run, and why."""
+
+OURS = "abmonitor:local"
+"""The image of deploy/Dockerfile."""
 
 IMAGES = {
     "apache/kafka": (),
@@ -159,8 +163,8 @@ def _service(name: str, said: dict[str, Any], document: dict[str, Any], folder: 
 
 
 def _begins(said: dict[str, Any], folder: Path) -> tuple[str, ...]:
-    if "build" in said:
-        text = (folder / said["build"]["context"] / said["build"]["dockerfile"]).read_text()
+    if said["image"] == OURS:
+        text = (folder / "Dockerfile").read_text()
         (found,) = re.findall(r"^ENTRYPOINT (\[.*\])$", text, re.MULTILINE)
         return tuple(json.loads(found))
     return IMAGES[said["image"].partition(":")[0]]
