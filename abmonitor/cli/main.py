@@ -9,6 +9,7 @@ import typer
 from abmonitor import __version__
 from abmonitor.cli import (
     analyse,
+    business_case,
     decisions,
     init,
     letters,
@@ -31,6 +32,7 @@ app = typer.Typer(
 run.register(app)
 serve.register(app)
 analyse.register(app)
+business_case.register(app)
 init.register(app)
 simulate.register(app)
 topics.register(app)
