@@ -362,6 +362,8 @@ def test_the_terms_of_net_business_value_are_ratios_and_unknown_ones_have_no_ser
         ("new", "accuracy"): pytest.approx(0.018),
         ("new", "errors"): pytest.approx(-0.04),
     }
+    nothing = told_of(compared(parts=NetBusinessValue(None, None, -0.0)))
+    assert [*map(str, nothing["net_business_value_part_ratio"].values())] == ["0.0"]
     assert "net_business_value_part_ratio" not in told_of(compared())
 
 
