@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 
 import pytest
 import redis
@@ -10,6 +9,7 @@ from hypothesis import settings
 from support import servers
 from support.failing import HookedStore
 from support.servers import flagd
+from support.servers.base import or_skip
 from support.topics import Topics
 
 from stream.store import Store
@@ -49,20 +49,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.serial)
 
 
-@contextmanager
-def _or_skip() -> Iterator[None]:
-    """Skip where there is no server; in continuous integration nothing may be skipped."""
-    try:
-        yield
-    except servers.NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-
-
 @pytest.fixture(scope="session")
 def _redis_server() -> Iterator[str]:
-    with _or_skip(), servers.redis_server() as url:
+    with or_skip(), servers.redis_server() as url:
         yield url
 
 
@@ -77,13 +66,13 @@ def redis_url(_redis_server: str) -> str:
 @pytest.fixture
 def own_redis() -> Iterator[servers.RedisServer]:
     """A Redis of this test alone, to be hurt; it writes down every change before it answers."""
-    with _or_skip(), servers.RedisServer(append_only=True, fsync="always") as server:
+    with or_skip(), servers.RedisServer(append_only=True, fsync="always") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def _redis_cluster() -> Iterator[servers.RedisCluster]:
-    with _or_skip(), servers.redis_cluster() as cluster:
+    with or_skip(), servers.redis_cluster() as cluster:
         yield cluster
 
 
@@ -97,21 +86,21 @@ def redis_cluster(_redis_cluster: servers.RedisCluster) -> servers.RedisCluster:
 @pytest.fixture
 def watched_redis() -> Iterator[servers.WatchedRedis]:
     """A master, a replica and a sentinel of this test alone, to be hurt."""
-    with _or_skip(), servers.redis_sentinel() as watched:
+    with or_skip(), servers.redis_sentinel() as watched:
         yield watched
 
 
 @pytest.fixture
 def secured_redis() -> Iterator[servers.SecuredRedis]:
     """A Redis that speaks only TLS, and only with a user that it knows."""
-    with _or_skip(), servers.SecuredRedis() as server:
+    with or_skip(), servers.SecuredRedis() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def kafka_servers() -> Iterator[str]:
     """The addresses of a Kafka that all tests share: host:port, comma-separated."""
-    with _or_skip(), servers.kafka_server() as addresses:
+    with or_skip(), servers.kafka_server() as addresses:
         yield addresses
 
 
@@ -126,14 +115,14 @@ def kafka_topics(kafka_servers: str) -> Iterator[Topics]:
 @pytest.fixture
 def own_kafka() -> Iterator[servers.KafkaServer]:
     """A Kafka of this test alone, to be hurt."""
-    with _or_skip(), servers.KafkaServer() as server:
+    with or_skip(), servers.KafkaServer() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def secured_kafka() -> Iterator[servers.SecuredKafka]:
     """A Kafka with a listener for each way to get in, which all tests share."""
-    with _or_skip(), servers.secured_kafka() as secured:
+    with or_skip(), servers.secured_kafka() as secured:
         yield secured
 
 

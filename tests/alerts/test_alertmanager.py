@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-import os
 import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.news import NOW, Receiver, decision, served, situation
-from support.servers import NoServerError
 from support.servers.alertmanager import AlertmanagerServer, alertmanager_server, alerts_in
+from support.servers.base import or_skip
 
 from alerts.notifiers.alertmanager import (
     LASTS_MS,
@@ -222,16 +221,6 @@ def test_labels_that_cannot_be_are_refused(labels: dict[str, str]) -> None:
 
 
 # --- a real one -----------------------------------------------------------------------------------
-
-
-@contextmanager
-def or_skip() -> Iterator[None]:
-    try:
-        yield
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

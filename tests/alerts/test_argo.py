@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import count
@@ -32,7 +31,7 @@ from support.servers import (
     make_certificates,
     rollouts,
 )
-from support.servers.base import wait_for
+from support.servers.base import or_skip, wait_for
 
 from alerts.actuators import argo as module
 from alerts.actuators.argo import RACES, Argo, ArgoOptions
@@ -72,12 +71,8 @@ def kubernetes() -> Iterator[kube_api.KubernetesServer]:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    try:
+    with or_skip():
         return make_certificates(tmp_path_factory.mktemp("certificates"))
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from support.chaos import MakeScene
 from support.scene import Scene, SceneOptions
-from support.servers import KafkaServer, NoServerError, RedisServer
+from support.servers import KafkaServer, RedisServer
+from support.servers.base import or_skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,13 +40,8 @@ def is_long() -> bool:
 
 @pytest.fixture(scope="session")
 def _broker() -> Iterator[KafkaServer]:
-    try:
-        with KafkaServer() as server:
-            yield server
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    with or_skip(), KafkaServer() as server:
+        yield server
 
 
 @pytest.fixture

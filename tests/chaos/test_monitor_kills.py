@@ -1,7 +1,6 @@
 """Monitors that die or freeze at any step, a Redis that forgets or is away, routers that misbehave: one rollback."""
 
 import asyncio
-import os
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from typing import Any
 import pytest
 from support.deployment import Deployment
 from support.monitors import MonitorProcess, Nursery
-from support.servers import KafkaServer, NoServerError, RedisServer
+from support.servers import KafkaServer, RedisServer
+from support.servers.base import or_skip
 from support.topics import Topics
 
 from alerts.standing import ACTING, State
@@ -34,13 +34,8 @@ def nursery() -> Iterator[Nursery]:
 @pytest.fixture(scope="module")
 def redis() -> Iterator[RedisServer]:
     """For deployments that do it no harm."""
-    try:
-        with RedisServer() as server:
-            yield server
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    with or_skip(), RedisServer() as server:
+        yield server
 
 
 Make = Callable[..., Deployment]

@@ -1,24 +1,19 @@
 """The store over all of its clients: embedded, one Redis, and a Redis Cluster."""
 
-import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from support.failing import HookedStore
-from support.servers import NoServerError, RedisCluster, redis_cluster
+from support.servers import RedisCluster, redis_cluster
+from support.servers.base import or_skip
 
 from stream.store import Store
 
 
 @pytest.fixture(scope="session")
 def _redis_cluster() -> Iterator[RedisCluster]:
-    try:
-        with redis_cluster() as cluster:
-            yield cluster
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    with or_skip(), redis_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ import sys
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ import yaml
 from support.news import Receiver, served
 from support.servers import NoServerError
 from support.servers.alertmanager import AlertmanagerServer
-from support.servers.base import wait_for
+from support.servers.base import or_skip, wait_for
 
 from abmonitor.hooks import PATH
 from alerts.notifiers.firing import _RULES
@@ -77,16 +76,6 @@ def made_by_the_monitor() -> Iterator[Kind]:
 
 KINDS = sorted({*made_by_rules(), *made_by_the_monitor()})
 NAMES = {kind.name for kind in KINDS}
-
-
-@contextmanager
-def or_skip() -> Iterator[None]:
-    try:
-        yield
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

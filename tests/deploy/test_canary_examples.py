@@ -14,6 +14,7 @@ from support.eventfiles import SETTINGS, traffic
 from support.failing import HookedStore
 from support.manifests import CHART, Json, documents, helm, named, of_kind
 from support.schemas import problems
+from support.servers.base import or_skip
 from support.views import settings_of, view_of
 
 from abmonitor.canaries import Canaries
@@ -83,7 +84,7 @@ def below(url: str) -> str:
 
 @pytest.mark.parametrize("folder", ["argo", "flagger"])
 def test_every_example_fits_the_definition_of_its_kind(folder: str) -> None:
-    with tools.or_skip():
+    with or_skip():
         tools.definitions()
     found = manifests(folder)
     assert found
@@ -93,7 +94,7 @@ def test_every_example_fits_the_definition_of_its_kind(folder: str) -> None:
 def test_every_address_is_that_of_the_monitors_that_the_chart_installs() -> None:
     values = CHART / "ci" / "plain-values.yaml"
     options = ("-n", "monitoring", "--kube-version", "1.34", "-f", values)
-    with tools.or_skip():
+    with or_skip():
         status, told, wrong = helm("template", "abmonitor", CHART, *options)
     assert status == 0, wrong
     service = named(documents(told), "Service")
@@ -206,7 +207,7 @@ async def site(looked: View, embedded_store: HookedStore) -> AsyncIterator[Site]
 
 def phases(asked: Sequence[tuple[str, object]]) -> list[str]:
     """What Argo makes of values of its metrics, by the library that it uses."""
-    with tools.or_skip():
+    with or_skip():
         program = tools.tool("conditions")
     keys = ("successCondition", "failureCondition")
     lines = [
@@ -240,7 +241,7 @@ async def test_argo_does_neither_where_the_monitor_knows_nothing(site: Site) -> 
 
 
 def test_a_condition_that_means_nothing_is_noticed() -> None:
-    with tools.or_skip():
+    with or_skip():
         program = tools.tool("conditions")
     line = json.dumps({"result": "pass", "successCondition": "outcome == 1"})
     assert "unknown name outcome" in tools.run([program], line).stdout

@@ -19,6 +19,7 @@ from support.manifests import (
     unrestricted,
 )
 from support.schemas import problems
+from support.servers.base import or_skip
 
 from abmonitor.cli.serve import PATIENCE_S
 
@@ -29,7 +30,7 @@ ZEROS = "0" * 63
 
 @pytest.fixture(autouse=True)
 def _tools() -> None:
-    with tools.or_skip():
+    with or_skip():
         tools.tool("helm")
         tools.definitions()
 

@@ -13,6 +13,7 @@ import yaml
 from aiohttp import web
 from support import tools
 from support.manifests import CHART, Json, documents, helm, named, of_kind, pods, rendered
+from support.servers.base import or_skip
 
 from abmonitor.cli.main import app
 from abmonitor.exposition import Exposition
@@ -33,7 +34,7 @@ GIVEN = ("plain", "full", "argo")
 
 @pytest.fixture(autouse=True)
 def _tools() -> None:
-    with tools.or_skip():
+    with or_skip():
         tools.tool("helm")
 
 
@@ -211,7 +212,7 @@ def test_workers_scale_by_the_topics_and_the_group_that_they_use(
 
 
 def test_what_keda_is_told_is_what_it_knows() -> None:
-    with tools.or_skip():
+    with or_skip():
         (source,) = tools.definitions("kafka_scaler.go")
     known = set(re.findall(r'keda:"name=(\w+)', source.read_text("utf-8")))
     for trigger in named(rendered("full"), "ScaledObject")["spec"]["triggers"]:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from support import tools
 from support.compose import DEPLOY, OURS
+from support.servers.base import or_skip
 from support.stack import make_secrets
 
 from abmonitor import auth
@@ -101,7 +102,7 @@ def test_the_image_cannot_get_what_is_none_of_its_business(unwanted: str) -> Non
 
 
 def test_compose_itself_takes_the_file(tmp_path: Path) -> None:
-    with tools.or_skip():
+    with or_skip():
         reader = tools.tool("compose-config")  # compose-go, by which `docker compose` reads
     told = tools.run([reader, DEPLOY / "compose.yaml"])
     assert told.returncode == 0, told.stderr

@@ -1,20 +1,17 @@
 """Dashboards: what the generator made, by the rules of Grafana's dashboard-linter, with metrics that are exposed."""
 
 import json
-import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from support import tools
 from support.dashboards import (
     DASHBOARDS,
     SILENT,
@@ -25,7 +22,7 @@ from support.dashboards import (
     questions,
     read,
 )
-from support.servers import NoServerError
+from support.servers.base import or_skip
 from support.servers.prometheus import program, promtool
 
 from abmonitor.api_guard import Guard
@@ -225,7 +222,7 @@ RULES: Mapping[str, Callable[[dict[str, Any]], Iterator[str]]] = {
 
 @pytest.mark.parametrize("name", sorted(RULES.keys() - EXCLUDED.keys()))
 def test_the_linters_rules_hold(name: str, dashboard: dict[str, Any]) -> None:
-    with _or_skip():
+    with or_skip():
         assert list(RULES[name](dashboard)) == []
 
 
@@ -235,7 +232,7 @@ def test_no_rule_is_excluded_without_need(name: str) -> None:
 
 
 def test_what_is_no_promql_is_found() -> None:
-    with _or_skip():
+    with or_skip():
         assert list(_refused(["up", "sum(up"]))
         assert not list(_refused(["up", "sum(up)"]))
 
@@ -301,7 +298,7 @@ def test_a_monitor_that_lost_redis_does_not_tell_what_was_long_ago(tmp_path: Pat
     tests = [{"interval": "1m", "input_series": series, "promql_expr_test": checks}]
     file = tmp_path / "stuck.yml"
     file.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": tests}))
-    with tools.or_skip():
+    with or_skip():
         status, told_of_it = promtool("test", "rules", str(file))
     assert status == 0, told_of_it
 
@@ -481,13 +478,3 @@ def _counters() -> set[str]:
 def _yaml(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load(path.read_text())
     return found
-
-
-@contextmanager
-def _or_skip() -> Iterator[None]:
-    try:
-        yield
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))

@@ -1,16 +1,15 @@
 """The dashboards' questions, put to a real Prometheus that scrapes a real monitor while the demo goes on."""
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from support.dashboards import DASHBOARDS, Question, asked, read, unanswered
-from support.servers import NoServerError
+from support.servers.base import or_skip
 from support.servers.prometheus import PrometheusServer, query, scraping
 
 from abmonitor.demo.scene import DEFECT_AT, PACE, STEP, Scene, scene
@@ -42,7 +41,7 @@ class Watched:
 @pytest.fixture(scope="module")
 def watched() -> Iterator[Watched]:
     with ExitStack() as stack:
-        stack.enter_context(_or_skip())
+        stack.enter_context(or_skip())
         yield asyncio.run(_play(stack))
 
 
@@ -108,13 +107,3 @@ def _still(questions: list[Question]) -> list[Question]:
         for each in questions
         if not any(word in each.expr for word in ("ALERTS", "rate(", "increase("))
     ]
-
-
-@contextmanager
-def _or_skip() -> Iterator[None]:
-    try:
-        yield
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))

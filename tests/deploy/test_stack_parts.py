@@ -16,8 +16,8 @@ import pytest
 import redis
 import yaml
 from redis.exceptions import AuthenticationError, NoPermissionError
-from support import tools
 from support.compose import DEPLOY, LEFT_OUT, NOT_MIRRORED, OURS, Service, layers, read, translated
+from support.servers.base import or_skip
 from support.stack import PYTHON, WRITES, Stack, make_secrets
 
 from abmonitor import simulation
@@ -66,7 +66,7 @@ def test_kafka_makes_no_topics_and_keeps_the_brokers_clock() -> None:
 @pytest.fixture(scope="module")
 def stack_redis() -> Iterator[Stack]:
     """The stack's Redis alone."""
-    with tools.or_skip():
+    with or_skip():
         stack = Stack(only=["redis"])
     with stack:
         yield stack

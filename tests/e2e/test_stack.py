@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from support import tools
 from support.compose import DEPLOY
 from support.dashboards import DASHBOARDS, unanswered
+from support.servers.base import or_skip
 from support.stack import WRITES, Stack
 from support.stack_watcher import MONITORS, PAUSE_S, Alert, Watcher, asked
 
@@ -80,7 +80,7 @@ def break_sooner(text: str) -> str:
 @pytest.fixture(scope="module")
 def story() -> Iterator[Story]:
     """The whole story, told once; every test looks at a part of it."""
-    with tools.or_skip():
+    with or_skip():
         stack = Stack(edits={LOAD: break_sooner})
     with stack:
         yield told(stack)

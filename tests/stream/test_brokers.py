@@ -1,12 +1,12 @@
 import asyncio
-import os
 import ssl
 from pathlib import Path
 
 import aiokafka.abc
 import kafka.net.sasl.oauth
 import pytest
-from support.servers import Certificates, NoServerError, make_certificates
+from support.servers import Certificates, make_certificates
+from support.servers.base import or_skip
 
 from stream.brokers import Brokers, CertificateError
 
@@ -17,12 +17,8 @@ SERVERS = ("a:9092", "b:9092")
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    try:
+    with or_skip():
         return make_certificates(tmp_path_factory.mktemp("certificates"))
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
 
 
 def test_without_security_only_the_servers_are_told() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,8 +11,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import NewTopic
-from support.servers import Certificate, NoServerError, SecuredKafka, secured_kafka
-from support.servers.base import run
+from support.servers import Certificate, SecuredKafka, secured_kafka
+from support.servers.base import or_skip, run
 
 from stream.brokers import Brokers, CertificateError
 from stream.knock import explain, refusals
@@ -28,16 +27,11 @@ Make = Callable[[SecuredKafka], Brokers]
 @pytest.fixture(scope="module")
 def secured() -> Iterator[SecuredKafka]:
     """A Kafka with all listeners, and a topic."""
-    try:
-        with secured_kafka() as made:
-            admin = KafkaAdminClient(bootstrap_servers=made.plaintext)
-            admin.create_topics([NewTopic(TOPIC, 1, 1)])
-            admin.close()
-            yield made
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    with or_skip(), secured_kafka() as made:
+        admin = KafkaAdminClient(bootstrap_servers=made.plaintext)
+        admin.create_topics([NewTopic(TOPIC, 1, 1)])
+        admin.close()
+        yield made
 
 
 def password(secured: SecuredKafka, mechanism: str, **different: Any) -> Brokers:

@@ -1,7 +1,6 @@
 """A Redis Cluster whose slots move and whose nodes fail while batches are counted."""
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -12,7 +11,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, WatchError
 from support.events import BASE, EXPERIMENTS, Generator, Records
 from support.feed import Topic, finish, found, pipeline
-from support.servers import NoServerError, RedisCluster, redis_cluster
+from support.servers import RedisCluster, redis_cluster
+from support.servers.base import or_skip
 
 from alerts.book import Book
 from alerts.store import AlertStore
@@ -28,13 +28,8 @@ KEYS = Keys("default", 0)
 
 @pytest.fixture(scope="module")
 def _cluster() -> Iterator[RedisCluster]:
-    try:
-        with redis_cluster() as made:
-            yield made
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    with or_skip(), redis_cluster() as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Getting into a Redis that asks who is there: users, passwords, rights, certificates."""
 
 import asyncio
-import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,12 +9,12 @@ import pytest
 from support.events import BASE, EARLY_FOR, EXPERIMENTS, Generator
 from support.feed import Topic, assert_equal, finish, found, pipeline
 from support.servers import (
-    NoServerError,
     RedisCluster,
     RedisServer,
     SecuredRedis,
     redis_cluster,
 )
+from support.servers.base import or_skip
 from support.truth import truth_of
 
 from alerts.book import Book
@@ -32,25 +31,15 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
 @pytest.fixture(scope="module")
 def open_redis() -> Iterator[RedisServer]:
     """A Redis of its own, to which users are added."""
-    try:
-        with RedisServer() as server:
-            yield server
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    with or_skip(), RedisServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["one-sided", "mutual"])
 def secured(request: pytest.FixtureRequest) -> Iterator[SecuredRedis]:
     """A Redis with TLS."""
-    try:
-        with SecuredRedis(mutual=request.param) as server:
-            yield server
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    with or_skip(), SecuredRedis(mutual=request.param) as server:
+        yield server
 
 
 def address(server: SecuredRedis, **different: str) -> str:
@@ -197,13 +186,8 @@ async def test_the_documented_rights_are_not_more_than_that(limited: Store, comm
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RedisCluster]:
-    try:
-        with redis_cluster() as made:
-            yield made
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    with or_skip(), redis_cluster() as made:
+        yield made
 
 
 def add_user_everywhere(cluster: RedisCluster, name: str, *rules: str) -> str:
@@ -245,22 +229,17 @@ async def test_a_user_who_may_not_see_the_slots_of_a_cluster_is_told(
 
 async def test_the_store_works_over_a_socket_of_this_machine(tmp_path: Path) -> None:
     socket = tmp_path / "redis.sock"
-    try:
-        with RedisServer(extra={"unixsocket": str(socket)}) as server:
-            url = add_user(server, "known", "~*", "+@all")
-            store = Store.at(f"unix://known:hunter2@{socket}?db=2")
-            assert (await say(store)).seq == 0
-            assert (await say(store)).seq == 1
-            await store.close()
-            other = Store.at(url)
-            assert (await say(other)).seq == 0
-            await other.close()
-            told = await refusal(f"unix://known:wrong-word@{socket}")
-            assert "refused the user or the password" in told
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    with or_skip(), RedisServer(extra={"unixsocket": str(socket)}) as server:
+        url = add_user(server, "known", "~*", "+@all")
+        store = Store.at(f"unix://known:hunter2@{socket}?db=2")
+        assert (await say(store)).seq == 0
+        assert (await say(store)).seq == 1
+        await store.close()
+        other = Store.at(url)
+        assert (await say(other)).seq == 0
+        await other.close()
+        told = await refusal(f"unix://known:wrong-word@{socket}")
+        assert "refused the user or the password" in told
 
 
 # --- how it is set up -----------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -10,7 +9,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from support.events import BASE, EARLY_FOR, EXPERIMENTS, Generator
 from support.feed import Topic, assert_equal, finish, found, pipeline
-from support.servers import NoServerError, WatchedRedis, redis_sentinel
+from support.servers import WatchedRedis, redis_sentinel
+from support.servers.base import or_skip
 from support.truth import truth_of
 
 from metrics.layout import Keys, Meta
@@ -25,13 +25,8 @@ PAUSE_S = 0.05
 
 @pytest.fixture
 def watched() -> Iterator[WatchedRedis]:
-    try:
-        with redis_sentinel() as made:
-            yield made
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    with or_skip(), redis_sentinel() as made:
+        yield made
 
 
 @pytest.fixture

@@ -3,11 +3,8 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-
-import pytest
 
 from support.servers.base import NoServerError
 
@@ -51,14 +48,3 @@ def run(command: Sequence[str | Path], text: str = "") -> subprocess.CompletedPr
         timeout=RUN_S,
         check=False,
     )
-
-
-@contextmanager
-def or_skip() -> Iterator[None]:
-    """Skip where a tool is missing; in continuous integration nothing may be skipped."""
-    try:
-        yield
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
