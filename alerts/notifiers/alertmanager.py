@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from alerts.notifiers.firing import Alert, firing
+from alerts.notifiers.firing import SEVERITY, Alert, firing
 from alerts.notifiers.news import News
 from alerts.notifiers.post import Poster, Problem, Target, checked, under
 from alerts.notifiers.words import (
@@ -72,7 +72,8 @@ class Alertmanager:
     """Posts alerts. Raises ValueError, without secrets, for options that cannot work.
 
     A treatment that it is told of no more, because another monitor has taken over or the experiment is
-    gone, is not spoken of any more: its alerts end at the time that was given with them.
+    gone, is not spoken of any more: its alerts end at the time that was given with them, or when the one
+    that has taken over says that they are over.
     """
 
     every_s = EVERY_S
@@ -85,6 +86,8 @@ class Alertmanager:
         self._fired: dict[Key, Alert] = {}
         self._over: dict[Key, Alert] = {}
         """Resolved; `until` is since when."""
+        self._told: set[tuple[str, str]] | None = None
+        """Experiments and treatments that it speaks of; None before it was asked to."""
 
     def __repr__(self) -> str:
         return f"Alertmanager({self._options!r})"
@@ -107,6 +110,9 @@ class Alertmanager:
             for alert in firing(situation, at, once_for)
         }
         told = {(situation.experiment, situation.treatment) for situation in news.situations}
+        taken = set() if self._told is None else told - self._told
+        self._over |= {alert.key: alert for alert in _left_behind(taken, at)}
+        self._told = told
         for key, alert in self._fired.items():
             ended = at if alert.until is None else min(at, alert.until)
             self._over[key] = msgspec.structs.replace(alert, until=ended)
@@ -151,6 +157,24 @@ class Alertmanager:
     async def close(self) -> None:
         """Close the connections; what fires ends at the time that was given with it."""
         await self._poster.close()
+
+
+def _left_behind(taken: set[tuple[str, str]], at: int) -> Iterator[Alert]:
+    """As over, every alert that whoever spoke of these treatments before may have left firing.
+
+    Of what was not firing nobody is told that it is over.
+    """
+    for experiment, treatment in sorted(taken):
+        for name, severity in SEVERITY.items():
+            yield Alert(
+                name=name,
+                severity=severity,
+                experiment=experiment,
+                variant=treatment,
+                since=at,
+                until=at,
+                summary=f"{treatment} of {experiment}: over, says the monitor that has taken over",
+            )
 
 
 def _is_minor(alert: Alert) -> bool:

@@ -17,6 +17,21 @@ SILENT = " is silent while "
 """In causes to hold: the treatment gets no predictions any more, though its control does."""
 
 
+SEVERITY = {
+    "AbmonitorRollback": "warning",
+    "AbmonitorWouldRollBack": "warning",
+    "AbmonitorRollbackFailed": "critical",
+    "AbmonitorRollbackEscalated": "critical",
+    "AbmonitorTrafficReturned": "critical",
+    "AbmonitorBraked": "critical",
+    "AbmonitorHold": "warning",
+    "AbmonitorSilent": "critical",
+    "AbmonitorHoldOverdue": "critical",
+    "AbmonitorPausedHarm": "critical",
+}
+"""All alerts that there are."""
+
+
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """One alert that fires, or fired."""
 
@@ -77,10 +92,10 @@ def _failed(situation: Situation, _: int) -> Iterator[Alert]:
     failed = returned or situation.decided("rollback_failed")
     words = "gets traffic although it was rolled back" if returned else "could not be rolled back"
     reasons = (*(failed.reasons if failed else ()), *situation.standing.causes)
-    yield _alert("AbmonitorRollbackFailed", "critical", situation, words, reasons)
+    yield _alert("AbmonitorRollbackFailed", situation, words, reasons)
     if situation.standing.escalated:
         words = "could still not be rolled back: take its traffic away by hand"
-        yield _alert("AbmonitorRollbackEscalated", "critical", situation, words, reasons)
+        yield _alert("AbmonitorRollbackEscalated", situation, words, reasons)
 
 
 def _returned(situation: Situation, _: int) -> Iterator[Alert]:
@@ -90,7 +105,7 @@ def _returned(situation: Situation, _: int) -> Iterator[Alert]:
         words = "gets traffic although it was rolled back; a pause, or a dry run, keeps it from being taken away"
         back = situation.decided("traffic_returned")
         reasons = back.reasons if back else standing.causes
-        yield _alert("AbmonitorTrafficReturned", "critical", situation, words, reasons)
+        yield _alert("AbmonitorTrafficReturned", situation, words, reasons)
 
 
 def _hold(situation: Situation, _: int) -> Iterator[Alert]:
@@ -99,17 +114,17 @@ def _hold(situation: Situation, _: int) -> Iterator[Alert]:
         return
     if BRAKED in standing.causes:
         words = "does harm, and was not rolled back: there were too many rollbacks lately"
-        yield _alert("AbmonitorBraked", "critical", situation, words, standing.causes)
+        yield _alert("AbmonitorBraked", situation, words, standing.causes)
         return
     words = "holds: nothing can be concluded"
-    yield _alert("AbmonitorHold", "warning", situation, words, standing.causes)
+    yield _alert("AbmonitorHold", situation, words, standing.causes)
     silent = tuple(cause for cause in standing.causes if SILENT in cause)
     if silent:
         words = "gets no predictions any more, though its control does"
-        yield _alert("AbmonitorSilent", "critical", situation, words, silent)
+        yield _alert("AbmonitorSilent", situation, words, silent)
     if standing.overdue:
         words = "holds for too long: end what it holds for, or end it"
-        yield _alert("AbmonitorHoldOverdue", "critical", situation, words, standing.causes)
+        yield _alert("AbmonitorHoldOverdue", situation, words, standing.causes)
 
 
 def _paused(situation: Situation, _: int) -> Iterator[Alert]:
@@ -119,7 +134,7 @@ def _paused(situation: Situation, _: int) -> Iterator[Alert]:
     words = "does harm while it is paused: resume it, or roll it back"
     by = f"paused by {standing.paused.actor}: {standing.paused.reason}"
     reasons = (*standing.latched, by)
-    yield _alert("AbmonitorPausedHarm", "critical", situation, words, reasons)
+    yield _alert("AbmonitorPausedHarm", situation, words, reasons)
 
 
 _RULES: tuple[Callable[[Situation, int], Iterator[Alert]], ...] = (
@@ -132,12 +147,10 @@ _RULES: tuple[Callable[[Situation, int], Iterator[Alert]], ...] = (
 )
 
 
-def _alert(
-    name: str, severity: str, situation: Situation, words: str, reasons: tuple[str, ...]
-) -> Alert:
+def _alert(name: str, situation: Situation, words: str, reasons: tuple[str, ...]) -> Alert:
     return Alert(
         name=name,
-        severity=severity,
+        severity=SEVERITY[name],
         experiment=situation.experiment,
         variant=situation.treatment,
         since=situation.standing.since,
@@ -149,7 +162,7 @@ def _alert(
 def _ordered(name: str, situation: Situation, words: str, since: int, until: int | None) -> Alert:
     """An alert about a rollback: why, and by whom, the decision says."""
     standing = situation.standing
-    made = _alert(name, "warning", situation, words, standing.causes)
+    made = _alert(name, situation, words, standing.causes)
     made = msgspec.structs.replace(made, since=since, until=until, decision=standing.decision)
     for decision in situation.decisions:
         if decision.id == standing.decision:

@@ -23,6 +23,7 @@ from alerts.notifiers.alertmanager import (
     Alertmanager,
     AlertmanagerOptions,
 )
+from alerts.notifiers.firing import SEVERITY
 from alerts.notifiers.news import News, Situation
 from alerts.notifiers.words import rfc3339
 from alerts.standing import State
@@ -153,6 +154,16 @@ async def test_nothing_is_said_any_more_of_what_another_monitor_leads() -> None:
     messages = await Bench().told(standing_now(hold, other), standing_now(other, at=NOW + MINUTE))
     names = [{alert["labels"]["experiment"] for alert in message} for message in messages]
     assert names == [{"offers", "prices"}, {"prices"}]
+
+
+async def test_who_takes_over_ends_what_the_one_before_left_firing() -> None:
+    failing = situation(state=State.ROLLBACK_FAILED)
+    [message] = await Bench().told(standing_now(), standing_now(failing))
+    ends = {alert["labels"]["alertname"]: alert["endsAt"] for alert in message}
+    assert set(ends) == set(SEVERITY)
+    firing_still = {name for name, at in ends.items() if at > rfc3339(NOW)}
+    assert firing_still == {"AbmonitorRollback", "AbmonitorRollbackFailed"}
+    assert {alert["labels"]["severity"] for alert in message} == set(SEVERITY.values())
 
 
 async def test_a_moment_ends_when_it_was_said_to() -> None:

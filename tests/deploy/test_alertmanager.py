@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -23,7 +22,7 @@ from support.servers.alertmanager import AlertmanagerServer
 from support.servers.base import or_skip, wait_for
 
 from abmonitor.hooks import PATH
-from alerts.notifiers.firing import _RULES
+from alerts.notifiers.firing import SEVERITY
 from metrics.catalogue import CATALOGUE
 
 
@@ -66,12 +65,8 @@ def made_by_rules() -> Iterator[Kind]:
 
 
 def made_by_the_monitor() -> Iterator[Kind]:
-    """As the notifier's source has them."""
-    module = sys.modules[_RULES[0].__module__]
-    text = Path(str(module.__file__)).read_text("utf-8")
-    found = re.findall(r'_(alert|ordered)\(\s*"Abmonitor(\w+)"(?:,\s*"(\w+)")?', text)
-    for how, name, severity in found:
-        yield Kind(name, "monitor", "warning" if how == "ordered" else severity)
+    for name, severity in SEVERITY.items():
+        yield Kind(name.removeprefix("Abmonitor"), "monitor", severity)
 
 
 KINDS = sorted({*made_by_rules(), *made_by_the_monitor()})
