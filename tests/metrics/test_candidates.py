@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
 from metrics.candidates import (
     BLOCK_ROWS,
@@ -64,16 +65,15 @@ def test_every_column_equals_what_single_confusions_give(seed: int, rows: int, m
 
 
 def test_columns_equal_those_of_scikit_learn() -> None:
-    learn = pytest.importorskip("sklearn.metrics")
     labels, decisions = drawn(3, 400, 4)
     counts = count(names(4), labels, decisions)
     for place in range(4):
         chosen = decisions[:, place]
-        assert counts.precision[place] == pytest.approx(learn.precision_score(labels, chosen))
-        assert counts.recall[place] == pytest.approx(learn.recall_score(labels, chosen))
-        assert counts.specificity[place] == pytest.approx(learn.recall_score(~labels, ~chosen))
-        assert counts.accuracy[place] == pytest.approx(learn.accuracy_score(labels, chosen))
-        assert counts.f_score[place] == pytest.approx(learn.f1_score(labels, chosen))
+        assert counts.precision[place] == pytest.approx(precision_score(labels, chosen))
+        assert counts.recall[place] == pytest.approx(recall_score(labels, chosen))
+        assert counts.specificity[place] == pytest.approx(recall_score(~labels, ~chosen))
+        assert counts.accuracy[place] == pytest.approx(accuracy_score(labels, chosen))
+        assert counts.f_score[place] == pytest.approx(f1_score(labels, chosen))
 
 
 @given(seed=st.integers(0, 99), cuts=st.lists(st.integers(0, 50), max_size=4))
