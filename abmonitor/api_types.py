@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from abmonitor.actions import Action
+from alerts.actions import Action
 from alerts.book import Decision
 from metrics.experiment import Name
 

@@ -27,12 +27,12 @@ def at_risk(view: ExperimentView, treatment: str) -> AtRisk:
     lately = came(view, treatment, SHARE_OVER)
     an_hour = None if lately is None else round(lately * HOUR / SHARE_OVER)
     standing = view.book.standings.get(treatment, Standing())
-    lost = None
-    if standing.state is State.ROLLED_BACK:
-        lost = None
-    elif standing.state is State.ENDED and not an_hour:
+    lost: float | None
+    if standing.state is State.ENDED and not an_hour:
         lost = 0.0
-    elif difference is not None and an_hour is not None:
+    elif standing.state is State.ROLLED_BACK or difference is None or an_hour is None:
+        lost = None
+    else:
         lost = max(0.0, -difference.estimate) * an_hour * (cost or 1.0)
     return AtRisk(
         an_hour=lost,

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from abmonitor.actions import Action
 from abmonitor.secret import Secret
+from alerts.actions import Action
 from alerts.notifiers.alertmanager import (
     ONCE_FOR_MS,
     label_problems,

@@ -25,3 +25,8 @@ Action = Literal[
 """As `Decision.action` has it."""
 
 ACTIONS: tuple[str, ...] = get_args(Action)
+
+
+def unknown_action(given: str) -> str:
+    """Say that there is no such action."""
+    return f"expected one of {', '.join(ACTIONS)}, got {given!r}"

@@ -12,7 +12,6 @@ from rich.padding import Padding
 from rich.text import Text
 
 from abmonitor import explain
-from abmonitor.actions import ACTIONS, unknown_action
 from abmonitor.cli.common import (
     Config,
     ExperimentToo,
@@ -26,6 +25,7 @@ from abmonitor.cli.common import (
     wrong_usage,
 )
 from abmonitor.explain import ApiSource, FileSource, Source, SourceError, StoreSource, Wanted
+from alerts.actions import ACTIONS, unknown_action
 from alerts.book import Decision
 from alerts.explain import to_text
 from alerts.notifiers.words import unsigned

@@ -14,7 +14,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis.exceptions import ConnectionError as RedisConnectionError
 from support.api import Shop, shop
 
-from abmonitor.actions import ACTIONS
 from abmonitor.api import LARGEST_BODY, SERVED, VERBS, Api
 from abmonitor.api_guard import HEADERS, Guard, guard_of
 from abmonitor.api_routes import ROUTES
@@ -23,6 +22,7 @@ from abmonitor.auth import Tokens, TokensError
 from abmonitor.monitor import Commanded
 from abmonitor.server import application
 from abmonitor.view import View
+from alerts.actions import ACTIONS
 from alerts.machine import Command
 from alerts.standing import State
 from alerts.store import StaleBookError

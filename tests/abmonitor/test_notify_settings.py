@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from abmonitor.actions import ACTIONS
 from abmonitor.channels import channels_of
 from abmonitor.convert import convert, schema
 from abmonitor.notify_settings import NotifierSettings, NotifySettings
 from abmonitor.secret import Secret, SecretError
 from abmonitor.settings import PARSERS
 from abmonitor.yaml_source import parse
+from alerts.actions import ACTIONS
 from alerts.notifiers.alertmanager import Alertmanager
 from alerts.notifiers.grafana import Grafana
 from alerts.notifiers.slack import Slack

@@ -376,6 +376,21 @@ async def test_people_hear_once_that_it_fires_and_once_that_it_is_over() -> None
     assert heard() == ["AbmonitorHold firing", "AbmonitorHold resolved"]
 
 
+async def test_who_takes_over_ends_what_fires_and_tells_people_of_nothing_else() -> None:
+    began = wall() - 1000
+    async with routed(Receiver()) as (url, heard):
+        before, after = (Alertmanager(AlertmanagerOptions(url=url)) for _ in range(2))
+        await after.notify(standing_now(at=wall()))
+        await before.notify(standing_now(situation(State.HOLD, since=began), at=wall()))
+        await until(heard, "the page")
+        for _ in range(3):
+            await after.notify(standing_now(HEALTHY, at=wall()))
+        await until(lambda: len(heard()) > 1, "the end of it")
+        await before.close()
+        await after.close()
+    assert heard() == ["AbmonitorHold firing", "AbmonitorHold resolved"]
+
+
 async def test_a_rollback_that_failed_says_it_all() -> None:
     async with routed(Receiver()) as (url, heard):
         made = Alertmanager(AlertmanagerOptions(url=url))
