@@ -64,8 +64,8 @@ class Uniform:
 
 
 @dataclass(frozen=True, slots=True)
-class Triangular:
-    """Rises in a line from low to likely, and falls in a line to high.
+class _ThreePoint:
+    """What lies between two ends, likeliest somewhere between them.
 
     Raises ValueError unless low < high and likely is between them.
     """
@@ -82,6 +82,12 @@ class Triangular:
         """From where to where it is."""
         return self.low, self.high
 
+
+class Triangular(_ThreePoint):
+    """Rises in a line from low to likely, and falls in a line to high."""
+
+    __slots__ = ()
+
     def quantiles(self, shares: Floats) -> Floats:
         """The value below which that share (n,) of all draws is."""
         width, rise, fall = self.high - self.low, self.likely - self.low, self.high - self.likely
@@ -90,26 +96,14 @@ class Triangular:
         return np.where(shares * width < rise, lower, upper)
 
 
-@dataclass(frozen=True, slots=True)
-class Pert:
+class Pert(_ThreePoint):
     """A beta distribution from low to high with mean (low + 4 likely + high)/6: a PERT estimate.
 
     Nearer to `likely` than a triangle. The formula is that of Malcolm et al., Operations Research 7
-    (1959), with the shapes alpha = 1 + 4 (likely - low)/(high - low) and alpha + beta = 6. Raises
-    ValueError unless low < high and likely is between them.
+    (1959), with the shapes alpha = 1 + 4 (likely - low)/(high - low) and alpha + beta = 6.
     """
 
-    low: float
-    likely: float
-    high: float
-
-    def __post_init__(self) -> None:
-        _check(self)
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """From where to where it is."""
-        return self.low, self.high
+    __slots__ = ()
 
     def quantiles(self, shares: Floats) -> Floats:
         """The value below which that share (n,) of all draws is."""
@@ -209,7 +203,7 @@ def strata(draws: int, generator: np.random.Generator) -> Floats:
     return np.clip(shares, 1e-15, 1 - 1e-15)  # a bell curve has no end
 
 
-def _check(shape: Uniform | Triangular | Pert) -> None:
+def _check(shape: "Uniform | _ThreePoint") -> None:
     """Raise ValueError unless what the shape is made of stands in order."""
     if not shape.low < shape.high:
         raise ValueError("expected low below high")

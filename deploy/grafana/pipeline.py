@@ -132,7 +132,7 @@ def _behind() -> stat.Panel:
     return numbers(
         "Oldest watermark",
         "How far the slowest partition is behind. From two minutes on experiments hold.",
-        [Query("max(abmonitor_worker_watermark_age_seconds)")],
+        [Query("max(min by (partition) (abmonitor_worker_watermark_age_seconds))")],
         size=(4, 4),
         steps=thresholds((None, NEUTRAL), (KNOWN, GOOD), (60, WARNING), (120, HARM)),
         unit="s",

@@ -38,7 +38,7 @@ def _age() -> timeseries.Panel:
         " partitions too. A line that rises by a second a second has stopped.",
         [
             Query(
-                "max by (partition) (abmonitor_worker_watermark_age_seconds)",
+                "min by (partition) (abmonitor_worker_watermark_age_seconds)",
                 "partition {{partition}}",
             )
         ],
