@@ -314,6 +314,8 @@ async def go_on(at: Deployment, state: State) -> None:
     """Let the same minutes go by as in `HARM`, from `state` on."""
     at.router.manner["offers"] = "takes"
     at.router.release()
+    # A new monitor may first have to look again at what its predecessor did not come to log.
+    await at.until(at.looked, "everything was looked at")
     rest = {State.HEALTHY: (0, BAD, BAD), State.SUSPECT: (BAD,)}
     await Story(rest.get(state, ()), ()).happen(at)
 
