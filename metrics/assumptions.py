@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from metrics.candidates import Counts, FloatArray
+from metrics.candidates import BoolArray, Counts, FloatArray
 
 
 Certainty = Literal["certain", "possible", "impossible"]
@@ -192,7 +192,7 @@ def ranks(counts: Counts, assumed: QRange) -> Ranks:
     """Rank all models for every q of the range at once, by the crossings of their lines TP - k*FP.
 
     Exact for whole counts below 2^26 (67 million): crossings are correctly rounded quotients of such numbers, and
-    two that differ stay apart. Costs M sorts of M numbers.
+    two that differ stay apart. Costs M sorts of at most M numbers.
     """
     unique, place, times = np.unique(
         np.stack([counts.tp, counts.fp], 1), axis=0, return_inverse=True, return_counts=True
@@ -211,36 +211,31 @@ def _rank_ends(others: FloatArray, times: IntArray, assumed: QRange) -> tuple[in
     low, high = assumed.k
     tp, fp = others[:, 0], others[:, 1]
     always = int(times[(fp == 0) & (tp > 0)].sum())
-    before, after = (_Steps.of(tp[side] / fp[side], times[side]) for side in (fp > 0, fp < 0))
-    inner = np.concatenate([before.at, after.at])
-    inner = inner[(inner > low) & (inner < high)]
-    closed = [k for k, end in ((low, assumed.high), (high, assumed.low)) if end is not None]
-    points = np.append(inner, closed)
-    ahead = [before.above(points) + after.below(points)]
-    if low < high:  # and just after each crossing and the low end, which is all that lies between
-        after_each = np.append(inner, low)
-        ahead.append(before.above(after_each) + after.upto(after_each))
-    counted = np.concatenate(ahead)
-    return 1 + always + int(counted.min()), 1 + always + int(counted.max())
+    crossed = fp != 0
+    at, more = tp[crossed] / fp[crossed], fp[crossed] > 0
+    times = times[crossed]
+    seen = [
+        int(times[np.where(more, at > k, at < k)].sum())
+        for k, end in ((low, assumed.high), (high, assumed.low))
+        if end is not None
+    ]
+    if low < high:  # and at each crossing, just after each, and just after the low end
+        just_after = int(times[np.where(more, at > low, at <= low)].sum())
+        inner = (at > low) & (at < high)
+        seen += [just_after, *_ends_inside(at[inner], more[inner], times[inner], just_after)]
+    return 1 + always + min(seen), 1 + always + max(seen)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Steps:
-    """Crossings `at` k in ascending order, and how many models cross up to each, 0 first."""
-
-    at: FloatArray
-    summed: IntArray
-
-    @classmethod
-    def of(cls, at: FloatArray, times: IntArray) -> "_Steps":
-        order = np.argsort(at)
-        return cls(at[order], np.append(0, np.cumsum(times[order])))
-
-    def below(self, k: FloatArray) -> IntArray:
-        return self.summed[np.searchsorted(self.at, k, "left")]
-
-    def upto(self, k: FloatArray) -> IntArray:
-        return self.summed[np.searchsorted(self.at, k, "right")]
-
-    def above(self, k: FloatArray) -> IntArray:
-        return int(self.summed[-1]) - self.upto(k)
+def _ends_inside(at: FloatArray, more: BoolArray, times: IntArray, ahead: int) -> list[int]:
+    """Fewest and most that are `ahead` at crossings `at` and just after them: nothing where there are none."""
+    if not len(at):
+        return []
+    order = np.argsort(at)
+    at = at[order]
+    last = np.append(
+        np.flatnonzero(at[1:] != at[:-1]), len(at) - 1
+    )  # of those that meet in one point
+    lost, won = (np.cumsum(np.where(side[order], times[order], 0))[last] for side in (more, ~more))
+    here = ahead - lost + np.append(0, won[:-1])
+    after = ahead - lost + won
+    return [int(here.min()), int(after.max())]

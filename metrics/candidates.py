@@ -19,8 +19,11 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 ScoreArray: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Models: TypeAlias = tuple[str, ...]
 
-BLOCK_ROWS = 8192
-"""Rows multiplied at once: weights of at most 2,047 sum up below 2^24, where float32 is exact."""
+BASELINES: Models = ("always", "never", "random at 50 %", "random at the base rate")
+"""Ways to decide without a model, in the order of `baseline_shares`."""
+
+BLOCK_ROWS = 4096
+"""Rows multiplied at once: weights of at most 4,095 sum up below 2^24, where float32 is exact."""
 
 
 def quotient(above: float | FloatArray, below: float | FloatArray) -> FloatArray:
@@ -163,16 +166,27 @@ def _column_sums(decisions: BoolArray) -> FloatArray:
     return total
 
 
-def weighted_sums(weights: npt.NDArray[np.generic], decisions: BoolArray) -> FloatArray:
-    """Sum `weights` (n, B) over the rows each model acts on, by `decisions` (n, M): (B, M).
+class Room:
+    """Memory that products of blocks share: to ask for it anew each time costs more than the products."""
 
-    Products are float32, sums of blocks float64: exact for whole weights from 0 to 2,047, and good to about
-    seven digits for others.
-    """
-    total = np.zeros((weights.shape[1], decisions.shape[1]))
-    for rows in blocks(len(weights)):
-        total += weights[rows].T.astype(np.float32, copy=False) @ decisions[rows].astype(np.float32)
-    return total
+    def __init__(self, rows: int, replicates: int, models: int) -> None:
+        rows = min(rows, BLOCK_ROWS)
+        self._acted = np.empty((rows, models), np.float32)
+        self._weights = np.empty((rows, replicates), np.float32)
+        self._sums = np.empty((replicates, models), np.float32)
+
+    def add_sums(
+        self, total: FloatArray, weights: npt.NDArray[np.generic], decisions: BoolArray
+    ) -> None:
+        """Add to `total` (B, M) the sums of `weights` (n, B) over the rows each model acts on.
+
+        `decisions` are (n, M), n at most `BLOCK_ROWS`. Products are float32: exact for whole weights from 0 to 4,095,
+        and good to about seven digits for others; `total` is float64, so that sums of many blocks stay so.
+        """
+        acted, drawn = self._acted[: len(weights)], self._weights[: len(weights)]
+        np.copyto(acted, decisions)
+        np.copyto(drawn, weights, casting="same_kind")
+        total += np.matmul(drawn.T, acted, out=self._sums)
 
 
 def blocks(rows: int) -> Iterator[slice]:
@@ -205,16 +219,19 @@ def baselines(counts: Counts) -> Counts:
     >>> baselines(Counts(np.zeros(0), np.zeros(0), 10.0, 30.0, ())).tp
     array([10. ,  0. ,  5. ,  2.5])
     """
-    base_rate = quotient(counts.positives, counts.positives + counts.negatives)
-    shares = np.array([1.0, 0.0, 0.5, float(base_rate)])
-    names = ("always", "never", "random at 50 %", "random at the base rate")
+    shares = baseline_shares(counts.positives, counts.negatives)
     return Counts(
         shares * counts.positives,
         shares * counts.negatives,
         counts.positives,
         counts.negatives,
-        names,
+        BASELINES,
     )
+
+
+def baseline_shares(positives: float, negatives: float) -> FloatArray:
+    """Which share (4,) of all rows each of the `BASELINES` acts on; NaN where there are no rows."""
+    return np.array([1.0, 0.0, 0.5, float(quotient(positives, positives + negatives))])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -258,6 +275,11 @@ class Earnings:
         """Earnings of the same models on more rows; raises ValueError when the models differ."""
         check_same_models(self.models, other.models)
         return Earnings(self.models, self.gain + other.gain, self.achievable + other.achievable)
+
+    def of(self, chosen: npt.NDArray[np.intp]) -> "Earnings":
+        """The earnings of the models at the places `chosen`, in this order."""
+        models = tuple(self.models[place] for place in chosen)
+        return replace(self, gain=self.gain[chosen], models=models)
 
     @property
     def rap(self) -> FloatArray:

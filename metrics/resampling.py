@@ -6,7 +6,7 @@ cut, the replicates are the same. All models share the weights, so that differen
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -18,16 +18,18 @@ from metrics.candidates import (
     Cells,
     FloatArray,
     Models,
+    Room,
     RowMoney,
     blocks,
     check_chunk,
     check_same_models,
     quotient,
-    weighted_sums,
 )
 
 
 REPLICATES = 400
+LEAST = 40
+"""Replicates: 95 % needs that many to mean something."""
 LEVEL = 0.95
 DRAWS = 1 << 16
 """A weight is looked up by 16 random bits."""
@@ -66,6 +68,12 @@ class Replicates(Cells):
             _sum(self.achievable, other.achievable),
         )
 
+    def of(self, chosen: npt.NDArray[np.intp]) -> "Replicates":
+        """The replicates of the models at the places `chosen`, in this order."""
+        models = tuple(self.models[place] for place in chosen)
+        gain = None if self.gain is None else self.gain[:, chosen]
+        return replace(self, tp=self.tp[:, chosen], fp=self.fp[:, chosen], models=models, gain=gain)
+
     @property
     def earned_rap(self) -> FloatArray | None:
         """Replicates (B, M) of instance-dependent RAP, gain / achievable; None without money of rows."""
@@ -92,43 +100,28 @@ def resample(
 
     `labels` are bool (n,), `decisions` bool (n, M). Costs about n*M*`replicates` multiplications, twice that
     with `money`. Counts are exact sums; gains are good to about seven digits. Raises ValueError for other
-    shapes, a negative `first_row` or fewer than 40 replicates (95 % needs that many to mean something).
+    shapes, a negative `first_row` or fewer than `LEAST` replicates.
     """
     check_chunk(models, labels, decisions)
-    if first_row < 0 or replicates < 40:
+    if first_row < 0 or replicates < LEAST:
         raise ValueError(
-            f"expected first_row >= 0 and replicates >= 40, got {first_row} and {replicates}"
+            f"expected first_row >= 0 and replicates >= {LEAST}, got {first_row} and {replicates}"
         )
-    empty = np.zeros((replicates, len(models))), np.zeros((replicates, 1))
-    total = Replicates(
-        *(empty[0], empty[0], empty[1], empty[1]),
-        models,
-        *((None, None) if money is None else empty),
-    )
+    shape = replicates, len(models)
+    tp, fp, gain = np.zeros(shape), np.zeros(shape), np.zeros(shape) if money else None
+    positives, negatives, achievable = np.zeros((3, replicates))
+    room = Room(len(labels), *shape)
     for rows in blocks(len(labels)):
         drawn = weights(first_row + rows.start, len(labels[rows]), replicates, seed)
-        part = None if money is None else RowMoney(money.margins[rows], money.achievable[rows])
-        total += _block(models, labels[rows], decisions[rows], drawn, part)
-    return total
-
-
-def _block(
-    models: Models,
-    labels: BoolArray,
-    decisions: BoolArray,
-    drawn: npt.NDArray[np.float32],
-    money: RowMoney | None,
-) -> Replicates:
-    sides = []
-    for side in (labels, ~labels):
-        weight = drawn[side]
-        sides.append((weighted_sums(weight, decisions[side]), weight.sum(0, np.float64)[:, None]))
-    (tp, positives), (fp, negatives) = sides
-    gain = achievable = None
-    if money is not None:
-        gain = weighted_sums(drawn * money.margins[:, None], decisions)
-        achievable = (money.achievable @ drawn)[:, None]
-    return Replicates(tp, fp, positives, negatives, models, gain, achievable)
+        for side, acted, total in ((labels, tp, positives), (~labels, fp, negatives)):
+            chosen = np.flatnonzero(side[rows])
+            room.add_sums(acted, drawn[chosen], decisions[rows][chosen])
+            np.add(total, drawn[chosen].sum(0, np.float64), out=total)
+        if money is not None and gain is not None:
+            room.add_sums(gain, drawn * money.margins[rows, None], decisions[rows])
+            achievable += money.achievable[rows] @ drawn
+    sums = positives[:, None], negatives[:, None]
+    return Replicates(tp, fp, *sums, models, gain, None if gain is None else achievable[:, None])
 
 
 def weights(first_row: int, rows: int, replicates: int, seed: int) -> npt.NDArray[np.float32]:

@@ -16,7 +16,6 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 from scipy.special import log_ndtr
 
 
@@ -80,6 +79,8 @@ def best_ratio(alpha: float) -> float:
     >>> round(best_ratio(0.05), 1), round(best_ratio(0.05 / 6), 2)
     (6.7, 10.65)
     """
+    from scipy.optimize import minimize_scalar  # noqa: PLC0415  # slow to import
+
     checked_alpha(alpha)
 
     def needed(log_r: float) -> float:

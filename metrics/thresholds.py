@@ -10,11 +10,8 @@ import numpy as np
 
 from metrics.candidates import (
     BoolArray,
-    Counts,
     FloatArray,
-    Models,
     ScoreArray,
-    count,
     decide,
 )
 from metrics.value import checked_q
@@ -22,6 +19,9 @@ from metrics.value import checked_q
 
 ROUNDING = 1e-10
 """Gains that differ by less, in shares of all that is at stake, are equal: sums of floats are rounded."""
+
+COLUMNS = 64
+"""Models whose scores are laid out one after the other at once: sorting needs them so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,59 +87,49 @@ def _cut(scores: ScoreArray, row_margins: FloatArray) -> Cut:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tuned:
-    """Thresholds of M models (NaN: never act) and what they did.
+    """Thresholds of M models; NaN: never act.
 
-    `tuned` counts rows with the threshold chosen on the same rows: too good. `held_out` counts each half with
-    the threshold chosen on the other half: an honest, slightly cautious estimate, as each was chosen on half the
-    rows. `halves` (2, M) are those two thresholds; far apart, they say that the choice is unsure.
+    `thresholds` (M,) were chosen on all rows: what they earn on the same rows is too good. `halves` (2, M) were chosen on
+    each half of the rows alone; far apart, they say that the choice is unsure.
     """
 
     thresholds: FloatArray
-    tuned: Counts
-    held_out: Counts
     halves: FloatArray
 
     def beside(self, other: "Tuned") -> "Tuned":
-        """More models on the same rows, as columns may be tuned a few at a time; ValueError for other rows."""
+        """More models, as columns may be tuned a few at a time."""
         return Tuned(
             np.append(self.thresholds, other.thresholds),
-            self.tuned.beside(other.tuned),
-            self.held_out.beside(other.held_out),
-            np.concatenate([self.halves, other.halves], axis=1),
+            np.append(self.halves, other.halves, axis=1),
         )
 
+    def crosswise(self, scores: ScoreArray, first_half: BoolArray) -> BoolArray:
+        """Decide each half of the rows (n, M) by the thresholds that were chosen on the other half.
 
-def tune(
-    models: Models,
-    labels: BoolArray,
-    scores: ScoreArray,
-    row_margins: FloatArray,
-    first_half: BoolArray,
-) -> Tuned:
-    """Choose each model's threshold on all rows, on each half, and judge the halves' crosswise.
+        What this earns is an honest, slightly cautious estimate, as each threshold was chosen on half the rows.
+        """
+        decisions = np.empty(scores.shape, np.bool_)
+        for side, half in ((first_half, self.halves[1]), (~first_half, self.halves[0])):
+            decisions[side] = decide(scores[side], half)
+        return decisions
 
-    `labels`, `row_margins` and `first_half` are (n,), `scores` (n, M). A score is read in its own precision.
-    Costs a sort of n scores per model. Raises ValueError as `best_cut` and `count`.
+
+def tune(scores: ScoreArray, row_margins: FloatArray, first_half: BoolArray) -> Tuned:
+    """Choose each model's threshold on all rows and on each half: scores (n, M), `row_margins` and `first_half` (n,).
+
+    A score is read in its own precision. Costs a sort of n scores per model. Raises ValueError as `best_cut`.
     """
-    found = np.empty((3, len(models)))
-    for model in range(len(models)):
-        column: ScoreArray = scores[:, model].copy()
-        _check_rows(column, row_margins)
-        order = np.argsort(column)[::-1]
-        sides = first_half[order]
-        for place, rows in enumerate((order, order[sides], order[~sides])):
-            threshold = _cut(column[rows], row_margins[rows]).threshold
-            found[place, model] = np.nan if threshold is None else threshold
-    whole, first, second = found
-    crosswise = np.empty(scores.shape, np.bool_)
-    crosswise[first_half] = decide(scores[first_half], second)
-    crosswise[~first_half] = decide(scores[~first_half], first)
-    return Tuned(
-        whole,
-        count(models, labels, decide(scores, whole)),
-        count(models, labels, crosswise),
-        found[1:],
-    )
+    found = np.empty((3, scores.shape[1]))
+    for start in range(0, scores.shape[1], COLUMNS):
+        columns = np.ascontiguousarray(scores[:, start : start + COLUMNS].T)
+        for model, column in enumerate(columns, start):
+            _check_rows(column, row_margins)
+            order = np.argsort(column)[::-1]
+            sides = first_half[order]
+            for place, rows in enumerate((order, order[sides], order[~sides])):
+                threshold = _cut(column[rows], row_margins[rows]).threshold
+                found[place, model] = np.nan if threshold is None else threshold
+    return Tuned(found[0], found[1:])
 
 
 def halves(labels: BoolArray, seed: int = 0) -> BoolArray:

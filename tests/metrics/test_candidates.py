@@ -11,12 +11,13 @@ from metrics.candidates import (
     BLOCK_ROWS,
     BoolArray,
     Counts,
+    Room,
     RowMoney,
     baselines,
+    blocks,
     count,
     decide,
     earn,
-    weighted_sums,
 )
 from metrics.confusion import Cell, Confusion
 from metrics.value import profit, rap, roi
@@ -92,12 +93,14 @@ def test_how_rows_are_cut_into_chunks_does_not_matter(seed: int, cuts: list[int]
 
 def test_float32_products_are_exact_to_the_last_unit_at_their_bound() -> None:
     rows = 3 * BLOCK_ROWS + 17
-    weights = np.full((rows, 2), 2_047)
-    weights[::3, 1] = 2_046
-    found = weighted_sums(weights, np.ones((rows, 1), bool))
-    assert found[:, 0].tolist() == weights.sum(axis=0).tolist()
+    weights = np.full((rows, 2), 4_095, np.float32)
+    weights[::3, 1] = 4_094
+    found, room = np.zeros((2, 1)), Room(rows, 2, 1)
+    for block in blocks(rows):
+        room.add_sums(found, weights[block], np.ones((len(weights[block]), 1), bool))
+    assert found[:, 0].tolist() == weights.sum(axis=0, dtype=np.float64).tolist()
     assert (
-        2_047 * BLOCK_ROWS < 2**24
+        4_095 * BLOCK_ROWS < 2**24
     )  # and every sum of a block is a whole number that float32 holds
     assert found[0, 0] > 2**24  # the whole would not be: the sum of blocks has to be wider
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics.candidates import FloatArray, RowMoney, count, decide
-from metrics.thresholds import best_cut, halves, margins, tune
+from metrics.thresholds import COLUMNS, best_cut, halves, margins, tune
 
 
 ROWS = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=0, max_size=25)
@@ -61,7 +61,9 @@ def test_tuning_chooses_on_one_half_and_counts_on_the_other() -> None:
     labels = rng.random(300) < 0.3
     scores = np.round(rng.random((300, 3)) * 0.5 + 0.4 * labels[:, None], 2).astype(np.float32)
     names, earned, first = ("a", "b", "c"), margins(labels, 3.0), halves(labels, seed=2)
-    tuned = tune(names, labels, scores, earned, first)
+    tuned = tune(scores, earned, first)
+    held_out = count(names, labels, tuned.crosswise(scores, first))
+    in_sample = count(names, labels, decide(scores, tuned.thresholds))
     for place in range(3):
         column = scores[:, place]
         sides = [best_cut(column[side], earned[side]).threshold for side in (first, ~first)]
@@ -70,31 +72,45 @@ def test_tuning_chooses_on_one_half_and_counts_on_the_other() -> None:
         judged = (first & (column >= np.float32(sides[1]))) | (
             ~first & (column >= np.float32(sides[0]))
         )
-        assert tuned.held_out.tp[place] == np.count_nonzero(judged & labels)
-        assert tuned.held_out.fp[place] == np.count_nonzero(judged & ~labels)
-        assert tuned.tuned.profit(3.0)[place] == pytest.approx(best_cut(column, earned).gain)
-        assert tuned.tuned.profit(3.0)[place] >= tuned.held_out.profit(3.0)[place]
-    apart = [tune((name,), labels, scores[:, [i]], earned, first) for i, name in enumerate(names)]
+        assert held_out.tp[place] == np.count_nonzero(judged & labels)
+        assert held_out.fp[place] == np.count_nonzero(judged & ~labels)
+        assert in_sample.profit(3.0)[place] == pytest.approx(best_cut(column, earned).gain)
+        assert in_sample.profit(3.0)[place] >= held_out.profit(3.0)[place]
+    apart = [tune(scores[:, [i]], earned, first) for i in range(3)]
     joined = apart[0].beside(apart[1]).beside(apart[2])
-    assert joined.held_out.tp.tolist() == tuned.held_out.tp.tolist()
+    assert joined.thresholds.tolist() == tuned.thresholds.tolist()
     assert joined.halves.tolist() == tuned.halves.tolist()
+
+
+def test_many_models_are_tuned_as_one_by_one() -> None:
+    rng = np.random.default_rng(7)
+    labels, scores = rng.random(80) < 0.3, rng.random((80, COLUMNS + 3), np.float32)
+    earned, first = margins(labels, 4.0), halves(labels)
+    expected = [best_cut(column, earned).threshold for column in scores.T]
+    found = tune(scores, earned, first).thresholds
+    assert found.tolist() == pytest.approx(
+        [np.nan if each is None else each for each in expected], nan_ok=True
+    )
 
 
 def test_scores_without_information_look_good_only_where_they_were_tuned() -> None:
     rng = np.random.default_rng(6)
     labels, scores = rng.random(400) < 0.2, rng.random((400, 50))
-    tuned = tune(tuple(map(str, range(50))), labels, scores, margins(labels, 5.0), halves(labels))
-    assert tuned.tuned.rap(5.0).mean() > 0.02
-    assert tuned.held_out.rap(5.0).mean() < 0.01
+    names, first = tuple(map(str, range(50))), halves(labels)
+    tuned = tune(scores, margins(labels, 5.0), first)
+    in_sample = count(names, labels, decide(scores, tuned.thresholds))
+    held_out = count(names, labels, tuned.crosswise(scores, first))
+    assert in_sample.rap(5.0).mean() > 0.02
+    assert held_out.rap(5.0).mean() < 0.01
 
 
-def test_a_model_that_should_never_act_has_no_threshold_and_counts_nothing() -> None:
+def test_a_model_that_should_never_act_has_no_threshold_and_never_acts() -> None:
     labels = np.array([True, False, False, False] * 5)
-    scores = np.ones((20, 1))
-    tuned = tune(("flat",), labels, scores, margins(labels, 3.0), halves(labels))
+    scores, first = np.ones((20, 1)), halves(labels)
+    tuned = tune(scores, margins(labels, 3.0), first)
     assert np.isnan(tuned.thresholds[0])
     assert np.isnan(tuned.halves).all()
-    assert tuned.tuned.tp[0] == tuned.held_out.fp[0] == 0
+    assert not tuned.crosswise(scores, first).any()
 
 
 @given(positives=st.integers(0, 9), negatives=st.integers(0, 9), seed=st.integers(0, 99))
