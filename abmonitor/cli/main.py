@@ -14,6 +14,7 @@ from abmonitor.cli import (
     init,
     letters,
     operate,
+    rank,
     rekey,
     run,
     serve,
@@ -33,6 +34,7 @@ run.register(app)
 serve.register(app)
 analyse.register(app)
 business_case.register(app)
+rank.register(app)
 init.register(app)
 simulate.register(app)
 topics.register(app)
