@@ -38,7 +38,8 @@ from abmonitor.api_types import (
 )
 from abmonitor.document import experiment
 from abmonitor.http import as_json
-from abmonitor.view import View
+from abmonitor.series import series
+from abmonitor.view import ExperimentView, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +86,23 @@ def _short(view: View, name: str) -> ExperimentShort:
 
 
 async def _experiment(request: web.Request) -> web.Response:
+    found = _found(request)
+    return as_json({"name": found.experiment.name, **experiment(found)})
+
+
+async def _series(request: web.Request) -> web.Response:
+    found = _found(request)
+    return as_json({"name": found.experiment.name, **series(found)})
+
+
+def _found(request: web.Request) -> ExperimentView:
+    """The experiment that is asked for. Raises RefusedError."""
     query(request, NothingWanted)
     name, names = request.match_info["name"], visible(request)
     if name not in names:
         read_something(request)
         raise RefusedError(404, unknown_experiment(names, name))
-    return as_json({"name": name, **experiment(request.app[SERVED].view().experiments[name])})
+    return request.app[SERVED].view().experiments[name]
 
 
 _READ = dict.fromkeys((400, 401, 429), Problem)
@@ -110,6 +122,14 @@ ROUTES: tuple[Route, ...] = (
         "/api/v1/experiments/{name}",
         "Everything that is known of an experiment",
         _experiment,
+        dict[str, Any],
+        refusals=_FOUND,
+    ),
+    Route(
+        "GET",
+        "/api/v1/experiments/{name}/series",
+        "What pages and reports draw of an experiment over time",
+        _series,
         dict[str, Any],
         refusals=_FOUND,
     ),

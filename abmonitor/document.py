@@ -4,6 +4,9 @@ from typing import Any
 
 import msgspec
 
+from abmonitor.declared import declared as declared_of
+from abmonitor.series import INTERVAL as CONFIDENCE
+from abmonitor.series import series
 from abmonitor.view import ExperimentView, View
 from alerts.book import Phase
 from alerts.guardrails import Guardrail
@@ -17,18 +20,21 @@ from metrics.compare import Comparison, confusion_of, metrics_of
 from metrics.confusion import Confusion
 from metrics.ledger import Ledger
 from metrics.snapshot import VariantFacts
-from metrics.uncertainty import ALPHA, Difference
+from metrics.uncertainty import Difference
 
 
 CELLS = ("tp", "fp", "tn", "fn")
-INTERVAL = {"kind": "confidence sequence", "level": 1 - ALPHA}
+INTERVAL = CONFIDENCE
 """What the bounds of differences are: right at all looks together, however often one looks."""
 
 
 def document(view: View) -> dict[str, Any]:
     """The whole state (DESIGN: the replay document)."""
     return {
-        "experiments": {name: experiment(found) for name, found in view.experiments.items()},
+        "experiments": {
+            name: experiment(found) | {"series": series(found)}
+            for name, found in view.experiments.items()
+        },
         "events": events(view),
     }
 
@@ -81,6 +87,7 @@ def experiment(view: ExperimentView) -> dict[str, Any]:
         "phase": msgspec.to_builtins(phase) | {"counted": _counted_in(view)},
         "past_phases": [msgspec.to_builtins(stretch) for stretch in view.book.past],
         "hints": _hints(view),
+        "declared": declared_of(declared),
     }
 
 

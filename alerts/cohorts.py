@@ -62,7 +62,7 @@ class CohortView:
         names = (treatment, self.experiment.control)
         facts = [rows.of(name, panes, starts) for name, panes in zip(names, both, strict=True)]
         buckets = [_buckets(panes, starts) for panes in both]
-        strata = _strata(book, treatment, self.experiment, starts, width)
+        strata = strata_of(book, treatment, self.experiment, starts, width)
         return Arms(starts, facts[0], facts[1], (buckets[0], buckets[1]), strata)
 
 
@@ -75,7 +75,7 @@ def pairs(book: Book, treatment: str, experiment: Experiment, snapshot: Snapshot
     width = int(experiment.labels.cohort)
     begun = book.standings.get(treatment, Standing()).begun
     starts = sorted({*both[0].cohorts, *both[1].cohorts})
-    strata = _strata(book, treatment, experiment, starts, width)
+    strata = strata_of(book, treatment, experiment, starts, width)
     known = [(at, n) for at, n in zip(starts, strata.tolist(), strict=True) if n != LEFT_OUT]
     wanted = [(at, n) for at, n in known if at >= begun]
     if len(wanted) == len(starts) and len({n for _, n in wanted}) < 2:
@@ -115,7 +115,7 @@ class Pairs:
         """What `pairs` gives, for any book and snapshot of a `Reader`; not to be changed."""
         ours, theirs = (snapshot.variants[name] for name in (treatment, self.experiment.control))
         begun = book.standings.get(treatment, Standing()).begun
-        basis = _Basis((ours.cohorts, theirs.cohorts), begun, _stretches(book, self.experiment))
+        basis = _Basis((ours.cohorts, theirs.cohorts), begun, stretches_of(book, self.experiment))
         known = self._known.get(treatment)
         if known is None or not basis.is_as(known[0]):
             known = basis, pairs(book, treatment, self.experiment, snapshot)
@@ -129,7 +129,7 @@ def _buckets(panes: Mapping[int, Ledger], starts: Sequence[int]) -> Ints:
     return np.sum(sized, axis=0) if sized else np.zeros((0, 0), dtype=np.int64)
 
 
-def _strata(
+def strata_of(
     book: Book, treatment: str, experiment: Experiment, starts: Sequence[int], width: int
 ) -> Ints:
     """Number the stretches in which treatment and control had one proportion.
@@ -137,7 +137,7 @@ def _strata(
     One whose proportion is not known is a stretch of its own: it was one and the same all the time, which
     is all that a comparison within it needs. A cohort that lies in two is left out.
     """
-    stretches = _stretches(book, experiment)
+    stretches = stretches_of(book, experiment)
     shares = [_share(each.split, treatment, experiment.control) for each in stretches]
     numbers: list[int] = []
     for at, share in enumerate(shares):
@@ -153,7 +153,7 @@ def _strata(
     return np.where(whole, stretch[first], LEFT_OUT)
 
 
-def _stretches(book: Book, experiment: Experiment) -> list[Stretch]:
+def stretches_of(book: Book, experiment: Experiment) -> list[Stretch]:
     """All stretches with one split, without end to both sides; what came before any look is as planned."""
     known = list(book.past)
     if book.phase is not None:
