@@ -16,6 +16,7 @@ from abmonitor.cli import (
     operate,
     rank,
     rekey,
+    report,
     run,
     serve,
     simulate,
@@ -42,6 +43,7 @@ letters.register(app)
 operate.register(app)
 decisions.register(app)
 rekey.register(app)
+report.register(app)
 
 
 def _version(wanted: bool) -> None:
