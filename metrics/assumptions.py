@@ -7,6 +7,7 @@ whole range is decided at its ends and where lines cross.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,24 @@ from metrics.candidates import BoolArray, Counts, FloatArray
 
 Certainty = Literal["certain", "possible", "impossible"]
 IntArray = npt.NDArray[np.int64]
+
+
+LARGEST_DENOMINATOR = 1_000_000
+"""Of a q that people type: six decimals, or a quotient of amounts."""
+
+
+def meant(q: float) -> Fraction:
+    """The number above 1 whose rounding `q` is: 2.2 is 11/5, 90/70 is 9/7.
+
+    Models that cross exactly there would else be ahead by a rounding. `q` as it is, where no short number is near.
+
+    >>> meant(2.2), meant(90 / 70)
+    (Fraction(11, 5), Fraction(9, 7))
+    """
+    short = Fraction(q).limit_denominator(LARGEST_DENOMINATOR)
+    # Numerator, denominator and quotient were each rounded.
+    near = abs(short - Fraction(q)) <= 4 * Fraction(math.ulp(q))
+    return short if near and short > 1 else Fraction(q)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +84,12 @@ class QRange:
 
     @property
     def k(self) -> tuple[float, float]:
-        """Ends of k = 1/(q - 1), lowest first: 0 where q has no end, infinite where it comes down to 1."""
-        least = 0.0 if self.high is None else 1 / (self.high - 1)
-        return least, math.inf if self.low is None else 1 / (self.low - 1)
+        """Ends of k = 1/(q - 1), lowest first: 0 where q has no end, infinite where it comes down to 1.
+
+        Rounded once from what the ends are `meant` to be, as crossings are.
+        """
+        least = 0.0 if self.high is None else float(1 / (meant(self.high) - 1))
+        return least, math.inf if self.low is None else float(1 / (meant(self.low) - 1))
 
     @property
     def note(self) -> str | None:

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from metrics.assumptions import QRange
+from metrics.assumptions import QRange, meant
 from metrics.candidates import Counts, FloatArray, known
 
 
@@ -119,7 +119,7 @@ def _named(counts: Counts, line: _Line) -> tuple[str, ...]:
 
 
 def _best_at(counts: Counts, q: float) -> tuple[str, ...]:
-    gain = Fraction(q) - 1
+    gain = meant(q) - 1
     worth = [
         gain * Fraction(tp) - Fraction(fp)
         for tp, fp in zip(counts.tp.tolist(), counts.fp.tolist(), strict=True)

@@ -25,6 +25,7 @@ from metrics.candidates import (
     check_same_models,
     quotient,
 )
+from metrics.value import checked_q
 
 
 REPLICATES = 400
@@ -178,7 +179,10 @@ def joint_interval(
 
     estimate ± c*se, se the replicates' standard deviation and c the quantile of their largest deviation
     in units of se, over all models of a replicate (Westfall & Young 1993; Chernozhukov, Chetverikov & Kato 2013).
-    NaN as in `interval`.
+    The one that came out best was lucky, which makes its own se long enough: its bounds held in 90 to 100 % of test sets
+    of 50 to 1,000 positives, 10 and 200 models. All bounds together need about 100 correct actions of each model: of
+    200 models with 60 to 300 each they held in 90 to 95 %, with 20 each in 73 %, with 4 each in 10 %, as no se tells of what a
+    model happened to do never. NaN as in `interval`.
     """
     _, usable = _ordered(estimate, replicated, level)
     usable &= ~np.isnan(replicated).any(axis=0)
@@ -207,7 +211,8 @@ def tied_with_best(
     max_j dev_j - dev_i, where dev are deviations of replicates from `net`: for the truly best i the first is
     never more than the same deviations of `net` from the truth, whose distribution the bootstrap copies. With
     few positives that distribution is skewed and one tail of the copy too short: the longer tail is taken, and one
-    row's worth is added as a continuity correction (1 for `Counts.net`; for gains the mean achievable of a positive).
+    row's worth is added as a continuity correction (`row_worth` for `Counts.net`; for gains the mean achievable of a
+    positive or the mean cost of an action, whichever is more).
 
     These are comparisons with the best (Gupta 1965; Hsu 1984), as confidence sets of the best by Mogstad, Romano,
     Shaikh & Wilhelm 2024; for more models than rows they rest on Chernozhukov, Chetverikov & Kato 2013.
@@ -222,6 +227,17 @@ def tied_with_best(
     slack = ROUNDING * float(np.abs(replicated).max())
     stays: BoolArray = net.max() - net <= np.maximum(above, below) + row_worth + slack
     return stays
+
+
+def row_worth(q: float) -> float:
+    """How far one row moves `Counts.net`: 1, or 1/(q - 1) where a false alarm costs more than a correct action gains.
+
+    Raises ValueError unless q is finite and above 1.
+
+    >>> row_worth(3.0), row_worth(1.25)
+    (1.0, 4.0)
+    """
+    return max(1.0, 1 / (checked_q(q) - 1))
 
 
 def _upper(sample: FloatArray, level: float) -> FloatArray:

@@ -106,7 +106,10 @@ class Tuned:
     def crosswise(self, scores: ScoreArray, first_half: BoolArray) -> BoolArray:
         """Decide each half of the rows (n, M) by the thresholds that were chosen on the other half.
 
-        What this earns is an honest, slightly cautious estimate, as each threshold was chosen on half the rows.
+        What this earns is an unbiased estimate of thresholds that are chosen on half the rows, and so slightly cautious
+        for those chosen on all. Replicates of it are conditional on the thresholds: they leave out the chance of the choice,
+        so that 95 % intervals held what `thresholds` truly earn in 80 % of test sets of 20 positives, in 83 to 91 % of
+        those of 50, and in 86 to 95 % of those of 200 and 1,000.
         """
         decisions = np.empty(scores.shape, np.bool_)
         for side, half in ((first_half, self.halves[1]), (~first_half, self.halves[0])):

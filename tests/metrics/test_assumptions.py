@@ -62,6 +62,33 @@ def test_three_lines_through_one_point_share_the_first_rank_there_only() -> None
     assert here.worst.tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("q", "typed"),
+    [
+        (Fraction(11, 5), 2.2),
+        (Fraction(6, 5), 1.2),
+        (Fraction(9, 7), 90 / 70),
+        (Fraction(7, 5), 1.4),
+    ],
+)
+def test_an_end_of_a_range_is_the_number_that_was_typed_not_the_float_next_to_it(
+    q: Fraction, typed: float
+) -> None:
+    k = 1 / (q - 1)
+    lines = [(0, 0), (k.numerator, k.denominator)]  # both earn nothing at q
+    below, above = QRange(1.1, typed), QRange(typed, 10.0)
+    assert below.k[0] == above.k[1] == float(k)
+    for assumed in (below, above):
+        assert ranks(counted(lines), assumed).best.tolist() == [1, 1]
+    assert ranks(counted(lines), below).worst.tolist() == [1, 2]
+    assert ranks(counted(lines), above).worst.tolist() == [2, 1]
+
+
+def test_a_q_that_nobody_typed_is_taken_as_it_is() -> None:
+    for q in (1 + 2**-52, 1 + 1e-9, math.pi, 1e300):
+        assert QRange(q, q).k == pytest.approx((1 / (q - 1),) * 2, rel=1e-12)
+
+
 def test_crossings_of_large_counts_are_told_apart() -> None:
     n = 2**25
     # The first is crossed by the second at k = (n-1)/n, by the third at (n-2)/(n-1), a hair before.

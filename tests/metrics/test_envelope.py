@@ -72,6 +72,15 @@ def test_one_assumption_names_all_that_meet_there() -> None:
     assert [s.models for s in envelope(counted(lines))] == [("2",), ("0",)]
 
 
+@pytest.mark.parametrize("q", [2.2, 1.2, 1.6, 90 / 70])
+def test_nobody_is_best_over_the_rounding_of_an_end(q: float) -> None:
+    k = 1 / (Fraction(q).limit_denominator(100) - 1)
+    lines = [(0, 0), (k.numerator, k.denominator)]  # both earn nothing at q
+    assert [s.models for s in envelope(counted(lines), QRange(None, q))] == [("0",)]
+    assert [s.models for s in envelope(counted(lines), QRange(q, None))] == [("1",)]
+    assert [s.models for s in envelope(counted(lines), QRange(q, q))] == [("0", "1")]
+
+
 def test_two_models_cross_where_the_advantage_of_one_ends() -> None:
     lines = [(8, 6), (6, 2)]
     bold, shy = (Confusion(tp=Cell(t, t), fp=Cell(f, f), fn=Cell(10 - t, 10 - t)) for t, f in lines)

@@ -12,6 +12,7 @@ from metrics.resampling import (
     interval,
     joint_interval,
     resample,
+    row_worth,
     tied_with_best,
     weights,
 )
@@ -200,6 +201,25 @@ def test_the_truly_best_model_is_among_the_tied_as_often_as_promised() -> None:
     assert tied.min() >= stats.binom.ppf(0.001, trials, 0.95)
     assert joint >= stats.binom.ppf(0.001, trials, 0.95)
     assert top.max() < 0.5 * trials  # so that keeping only the winner would fail this test
+
+
+def test_where_a_false_alarm_costs_much_one_that_did_not_happen_proves_nothing() -> None:
+    """At q = 1.1 ten correct actions pay for one false alarm: about 9 hits and 1 alarm are a loss.
+
+    Then never acting is best, and a model that was lucky to have no alarm must not rule it out. With one row worth 1
+    it was ruled out in a third of the test sets.
+    """
+    rng, q, stays, lucky = np.random.default_rng(12), 1.1, 0, 0
+    labels = np.arange(400) < 200
+    for trial in range(200):
+        decisions = np.zeros((400, 2), bool)
+        decisions[:, 0] = rng.random(400) < np.where(labels, 9 / 200, 1 / 200)
+        counts = count(names(2), labels, decisions)
+        found = resample(names(2), labels, decisions, 0, replicates=60, seed=trial)
+        tied = tied_with_best(counts.net(q), found.net(q), row_worth=row_worth(q))
+        stays, lucky = stays + bool(tied[1]), lucky + int(counts.fp[0] == 0)
+    assert lucky > 40
+    assert stays >= stats.binom.ppf(0.001, 200, 0.95)
 
 
 def test_models_that_are_clearly_worse_are_not_tied() -> None:
