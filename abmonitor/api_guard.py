@@ -37,14 +37,16 @@ OPEN = frozenset(
     {
         "/healthz",
         "/readyz",
-        "/page.js",
-        "/page.css",
         "/api/v1/openapi.json",
         "/runbooks/",
         "/runbooks/{name}",
     }
 )
 """Paths that hold nothing to be protected."""
+ASSETS = "/assets/"
+"""What the page is drawn with, which holds nothing to be protected either."""
+PAGES = frozenset({"/", "/experiments/{name}"})
+"""Pages that are shown without anything in them to whoever may not read: a browser sends no token for them."""
 SAFE = frozenset({"GET", "HEAD"})
 GATES = ("/gates/", "/flags/")
 """Where controllers ask that have no token of ours; nothing there changes an experiment."""
@@ -52,7 +54,7 @@ GATES = ("/gates/", "/flags/")
 _BEARER = re.compile(r"(?i:bearer) +([!-~]{1,512}) *")
 _PERSON = re.compile(r"[A-Za-z0-9._@+-]{1,128}")
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none';"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none';"
     " form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS: Mapping[str, str] = {
@@ -109,8 +111,8 @@ class Guard(Collector):
         path = (
             resource.canonical if resource else request.path
         )  # what is served, however it was written
-        bare = path == "/" and not self.open_reads  # the page without its table
-        if bare or path in OPEN or path.startswith(GATES):
+        bare = path in PAGES and not self.open_reads and "Authorization" not in request.headers
+        if bare or path in OPEN or path.startswith((ASSETS, *GATES)):
             return None
         acts = request.method not in SAFE
         caller = self._caller(request, acts=acts)

@@ -10,9 +10,9 @@ from abmonitor.api_openapi import openapi
 from abmonitor.api_routes import ROUTES
 from abmonitor.exposition import Exposition
 from abmonitor.http import Ready, as_json, base_application
-from abmonitor.page import page_routes
 from abmonitor.runbooks import runbook_routes
 from abmonitor.view import View
+from abmonitor.web.routes import install_pages
 
 
 def application(
@@ -46,5 +46,6 @@ def application(
     for route in ROUTES:
         add = app.router.add_post if route.acts else app.router.add_get
         add(route.path, route.handler)
-    app.router.add_routes([*page_routes(), *runbook_routes(), *more])
+    install_pages(app)
+    app.router.add_routes([*runbook_routes(), *more])
     return app

@@ -39,7 +39,7 @@ def fleet() -> Board:
         links=[
             to_monitor("Runbooks", "/runbooks/", "doc"),
             to_monitor("Decisions", "/api/v1/decisions"),
-            to_monitor("Table of the monitor", "/table"),
+            to_monitor("Page of the monitor", "/"),
         ],
         rows=[
             Row(

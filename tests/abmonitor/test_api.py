@@ -441,9 +441,9 @@ async def test_where_reads_are_not_open_each_reads_what_is_theirs(made: Shop) ->
     await made.monitor.command("prices", None, Command(made.now, "pause", "ann", "why"))
     await made.pass_time(1)
     async with TestClient(TestServer(made.application(open_reads=False))) as client:
-        for path in [*READS, "/table", "/metrics"]:
+        for path in [*READS, "/events", "/metrics"]:
             assert (await client.get(path)).status == 401
-        for path in ("/", "/page.js", "/healthz", "/readyz", "/api/v1/openapi.json"):
+        for path in ("/", "/assets/page.js", "/healthz", "/readyz", "/api/v1/openapi.json"):
             answer = await client.get(path)
             assert answer.status == 200
             assert "offers" not in await answer.text()
@@ -453,10 +453,11 @@ async def test_where_reads_are_not_open_each_reads_what_is_theirs(made: Shop) ->
             assert [found["name"] for found in listed["experiments"]] == names
             shown = await (await client.get("/api/v1/status", headers=who)).json()
             assert [found["name"] for found in shown["experiments"]] == names
-            table = await (await client.get("/table", headers=who)).text()
+            table = await (await client.get("/", headers=who)).text()
             assert ("prices" in table) == ("prices" in names)
         for path in (
             "experiments/prices",
+            "experiments/prices/series",
             "status?experiment=prices",
             "decisions?experiment=prices",
         ):
@@ -610,7 +611,9 @@ async def test_nothing_but_post_changes_anything(client: Client, made: Shop) -> 
     assert (await made.kept.decisions("offers"), await made.kept.load("offers")) == before
 
 
-@pytest.mark.parametrize("path", ["/", "/table", "/metrics", "/healthz", "/nothing", *READS])
+@pytest.mark.parametrize(
+    "path", ["/", "/experiments/offers", "/metrics", "/healthz", "/nothing", *READS]
+)
 async def test_every_answer_says_what_browsers_must_know(client: Client, path: str) -> None:
     answer = await client.get(path)
     for name, value in HEADERS.items():

@@ -120,8 +120,8 @@ async def test_a_service_judges_and_serves_and_tells_of_itself(store: Store) -> 
         assert "abmonitor_control_log_behind 0.0" in text
         page = await client.get("/")
         assert (page.status, page.content_type) == (200, "text/html")
-        assert 'data-experiment="offers"' in await page.text()
-        for path in ("/table", "/page.js", "/page.css"):
+        assert "experiments/offers" in await page.text()
+        for path in ("/experiments/offers", "/assets/page.js", "/assets/page.css"):
             assert (await client.get(path)).status == 200
         flags = await (await client.get("/flags/flagd.json")).json()
         assert flags["flags"]["offers"]["defaultVariant"] == "old"
