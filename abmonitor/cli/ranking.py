@@ -16,7 +16,7 @@ from abmonitor.cli.rank import INSTALL, Options
 from abmonitor.ranking import document, sensitivity_table, table
 from abmonitor.ranking.assumed import Assumed, assumed, parse
 from abmonitor.ranking.columns import check_name
-from abmonitor.ranking.lead import sentences
+from abmonitor.ranking.lead import notes, sentences
 from abmonitor.ranking.plan import Plan
 from abmonitor.ranking.ranking import Ranking, rank
 from abmonitor.ranking.reading import ContentsError, FileError, Roles, open_candidates
@@ -111,6 +111,10 @@ def _check(options: Options) -> None:
     for path in options.figures:
         if path.suffix.lower() not in FIGURES:
             raise ValueError(f"--figure: expected a name that ends in .png or .svg, got {path}")
+        if path.is_dir() or not path.parent.is_dir():  # told now, and not when all is ranked
+            raise ValueError(f"--figure: expected a file in a folder that is there, got {path}")
+    if options.write_settings is not None and not options.write_settings.exists():
+        raise ValueError(f"--write-settings: there is no {options.write_settings}")
     if options.experiment is not None and options.write_settings is None:
         raise ValueError("--experiment: says where --write-settings writes, which is not asked for")
 
@@ -234,6 +238,9 @@ def _print(options: Options, found: Ranking, curves: Sensitivity | None) -> None
     if curves is not None:
         console.print(Text(" ".join(sentences(found))), Text(), sep="\n")
         console.print(sensitivity_table.render(curves))
+        for note in notes(found):
+            if note not in curves.notes:
+                console.print(table.note(note))
         return
     try:
         told = table.render(found, top=options.top, columns=options.columns, width=width)

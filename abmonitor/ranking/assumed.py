@@ -98,6 +98,8 @@ def assumed(
         for name, text in typed.items()
         if text is not None
     }
+    if reference_precision is not None and "%" not in reference_precision:
+        _check_precision(found["--reference-precision"])
     within = _within(found)
     told = [found.get(name) for name in typed if name != "--q"]
     return Assumed(within, within.low if within.low == within.high else None, *told)
@@ -114,7 +116,6 @@ def _within(found: Mapping[str, Range]) -> QRange:
     if way == {"--q"}:
         return q_of(found["--q"])
     if way == {"--reference-precision", "--assumed-roi"}:
-        _check_precision(found["--reference-precision"])
         return q_of_roi(found["--reference-precision"], found["--assumed-roi"])
     raise ValueError(f"{WAYS}; got {' and '.join(found) or 'none'}")
 

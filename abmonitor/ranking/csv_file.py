@@ -42,6 +42,7 @@ class CsvFile:
 
     def __init__(self, path: Path, separator: str | None = None) -> None:
         """Read the names of columns; raises FileError."""
+        separator = "\t" if separator == r"\t" else separator  # as shells pass it on
         if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
             raise FileError(f"--separator: expected one character, got {separator!r}")
         rows = first_rows(path, quoted=True)

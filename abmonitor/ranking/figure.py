@@ -128,11 +128,16 @@ def _frame(axes: Axes, found: Sensitivity) -> None:
     ends, at = Ends(found, MINUS), steps(found)
     axes.set_xticks(at, [ends.typed(each).lstrip("+") for each in at.tolist()])
     axes.tick_params(axis="x", length=4, color=FAINT)
-    axes.set_ylabel("RAP", color=INK, rotation=0, ha="left", va="bottom")
-    axes.yaxis.set_label_coords(-0.065, 1.035)
+    axes.yaxis.set_major_formatter(_per_cent)
+    axes.set_ylabel("RAP %", color=INK, rotation=0, ha="left", va="bottom")
+    axes.yaxis.set_label_coords(-0.078, 1.025)
     named = "assumed ROI" if found.axis == "assumed_roi" else "unit profitability q"
     axes.set_xlabel(f"{named}  \N{RIGHTWARDS ARROW}", color=INK, loc="right", labelpad=3)
     _hatch(axes, found)
+
+
+def _per_cent(share: float, _place: float) -> str:
+    return f"{round(100 * share, 9) + 0.0:,.10g}".replace("-", MINUS)
 
 
 def _hatch(axes: Axes, found: Sensitivity) -> None:

@@ -24,7 +24,8 @@ def opened_source(path: Path, separator: str | None) -> Source:
     """Open a file for reading; raises FileError, or OSError where it cannot be read at all."""
     if path.is_dir():
         raise FileError(f"{path}: is a folder; expected a file")
-    if path.exists() and not path.is_file():
+    piped = str(path) == "-" and not path.exists()
+    if piped or (path.exists() and not path.is_file()):
         raise FileError(
             f"{path}: is no file on disk; it is read several times, so write it to one first"
         )

@@ -2,17 +2,21 @@
 
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 
 import numpy as np
 
 from abmonitor.operate.printable import printable
 from abmonitor.ranking.columns import share, span
 from abmonitor.ranking.ranking import Ranking
+from metrics.assumptions import meant
 from metrics.candidates import BASELINES
 
 
 FEW = 100
 """With fewer positives the bootstrap copies the spread of sums less well (`tied_with_best`)."""
+FEW_HITS = 20
+"""With fewer correct actions of a model its own interval is too short, however many positives there are."""
 NAMED = 5
 """As many models are named in a sentence."""
 WIDTH = 60
@@ -37,7 +41,9 @@ def sentences(ranking: Ranking) -> list[str]:
 def basis(ranking: Ranking) -> str:
     """What the numbers rest on: rows, assumptions and thresholds."""
     counts, plan = ranking.tally.counts, ranking.plan
-    told = f"{ranking.rows:,} rows, {counts.positives:,.0f} of them positive"
+    told = (
+        f"{ranking.rows:,} row{'s' * (ranking.rows != 1)}, {counts.positives:,.0f} of them positive"
+    )
     if ranking.rows:
         told += f" ({share(counts.positives / ranking.rows)} %)"
     return f"{told}. {_economics(ranking)} {_decisions(ranking, plan.threshold)}"
@@ -145,11 +151,14 @@ def _ahead(ranking: Ranking, one: int, other: int) -> bool:
     """Whether one earns more than the other for all assumptions: it does at both ends, as both are lines."""
     if ranking.plan.assumed is None:
         return False
-    counts = ranking.tally.counts
-    tp, fp = (float(each[one] - each[other]) for each in (counts.tp, counts.fp))
-    low, high = ranking.plan.assumed.range.k
-    at_high = tp - high * fp > 0 if math.isfinite(high) else (fp < 0 or (fp == 0 and tp > 0))
-    return tp - low * fp > 0 and at_high
+    counts, within = ranking.tally.counts, ranking.plan.assumed.range
+    tp, fp = (Fraction(float(each[one] - each[other])) for each in (counts.tp, counts.fp))
+    if within.low is None:  # q comes down to 1, where k has no end
+        at_low_q = fp < 0 or (fp == 0 and tp > 0)
+    else:
+        at_low_q = tp - fp / (meant(within.low) - 1) > 0
+    at_high_q = tp - (fp / (meant(within.high) - 1) if within.high is not None else 0) > 0
+    return at_low_q and at_high_q
 
 
 def _by_tuning(ranking: Ranking) -> str:
@@ -165,11 +174,10 @@ def _by_tuning(ranking: Ranking) -> str:
 
 def notes(ranking: Ranking) -> list[str]:
     """What somebody who relies on the numbers has to know."""
-    return list(_notes(ranking))
+    return [*_about_the_file(ranking), *_about_certainty(ranking)]
 
 
-def _notes(ranking: Ranking) -> Iterator[str]:
-    counts, plan = ranking.tally.counts, ranking.plan
+def _about_the_file(ranking: Ranking) -> Iterator[str]:
     if ranking.dropped:
         yield f"{_many(ranking.dropped, 'row')} left out for lack of a label."
     if ranking.left_out:
@@ -180,6 +188,10 @@ def _notes(ranking: Ranking) -> Iterator[str]:
     if ranking.constant:
         names = [printable(name, WIDTH) for name in ranking.constant]
         yield f"{_many(len(names), 'model')} constant (one score for all rows): {_listed(names)}."
+
+
+def _about_certainty(ranking: Ranking) -> Iterator[str]:
+    counts, plan = ranking.tally.counts, ranking.plan
     if plan.assumed is not None and plan.assumed.clipped:
         yield plan.assumed.clipped
     if not counts.positives:
@@ -191,6 +203,13 @@ def _notes(ranking: Ranking) -> Iterator[str]:
             f"Fewer than {FEW} rows are positive ({counts.positives:,.0f}): intervals and ties are "
             "less sure than 95 %."
         )
+    elif ranking.tied is not None and 0 < (hits := counts.tp[ranking.leaders[0]]) < FEW_HITS:
+        yield (
+            f"{_name(ranking, ranking.leaders[0])} has fewer than {FEW_HITS} correct actions ({hits:,.0f}):"
+            " its interval is less sure than 95 %."
+        )
+    if ranking.tuning is not None and ranking.tied is not None:
+        yield "Intervals take thresholds as given: they leave out the chance of choosing them."
 
 
 def _many(number: int, what: str) -> str:

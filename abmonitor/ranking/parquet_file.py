@@ -93,7 +93,9 @@ class ParquetFile:
     def _opened(self, columns: int) -> parquet.ParquetFile:
         buffer = max(1 << 13, min(_BUFFERS // columns, 1 << 20))
         try:
-            return parquet.ParquetFile(self.path, buffer_size=buffer, pre_buffer=False)
+            return parquet.ParquetFile(
+                self.path, buffer_size=buffer, pre_buffer=False, page_checksum_verification=True
+            )
         except (pa.ArrowException, OSError) as error:
             raise self._broken(error) from None
 

@@ -17,6 +17,7 @@ from metrics.resampling import (
     Replicates,
     interval,
     joint_interval,
+    row_worth,
     tied_with_best,
 )
 
@@ -142,17 +143,24 @@ class Ranking:
         drawn = self._drawn("rap")
         return None if drawn is None else joint_interval(self.column("rap"), drawn)
 
+    def _of_all_rows(self, sums: FloatArray | None) -> FloatArray | None:
+        """Replicated sums (B, M + 4) as of as many rows as there are: Poisson weights draw more or fewer."""
+        drawn = self.tally.replicates
+        if sums is None or drawn is None:
+            return None
+        return sums * quotient(self.rows, drawn.positives + drawn.negatives)
+
     def _drawn(self, name: Name) -> FloatArray | None:
         """Replicates (B, M + 4) of a column."""
         drawn, q = self.tally.replicates, self.plan.q
         if drawn is None:
             return None
         if q is None:
-            own = {"rap": drawn.earned_rap, "profit": drawn.gain, "roi": None}
+            own = {"rap": drawn.earned_rap, "profit": self._of_all_rows(drawn.gain), "roi": None}
             if name in own:
                 return own[name]
         elif name == "profit":
-            return drawn.profit(q, self.plan.unit_cost or 1.0)
+            return self._of_all_rows(drawn.profit(q, self.plan.unit_cost or 1.0))
         elif name in {"rap", "roi"}:
             found: FloatArray = getattr(drawn, name)(q)
             return found
@@ -296,12 +304,19 @@ def _tied(plan: Plan, tally: Tally, net: FloatArray) -> BoolArray | None:
     if drawn is None:
         return None
     if plan.q is not None:
-        return tied_with_best(net, drawn.net(plan.q), level=LEVEL)
+        return tied_with_best(net, drawn.net(plan.q), row_worth=row_worth(plan.q), level=LEVEL)
     if drawn.gain is None:
         raise ValueError("expected replicates with money")
-    positives = tally.counts.positives
-    worth = _earned(tally).achievable / positives if positives else 0.0
-    return tied_with_best(net, drawn.gain, row_worth=worth, level=LEVEL)
+    return tied_with_best(net, drawn.gain, row_worth=_row_money(tally), level=LEVEL)
+
+
+def _row_money(tally: Tally) -> float:
+    """What one row more or less may be worth: the mean of what a positive may gain, or of what an action costs."""
+    counts, always = tally.counts, len(tally.counts.models) - len(BASELINES)
+    positives, rows = counts.positives, counts.positives + counts.negatives
+    gain = _earned(tally).achievable / positives if positives else 0.0
+    spent = 0.0 if tally.spent is None or not rows else float(tally.spent[always]) / rows
+    return max(gain, spent)
 
 
 def _within(plan: Plan, tally: Tally) -> Within | None:

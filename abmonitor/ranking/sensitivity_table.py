@@ -11,6 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from abmonitor.operate.printable import printable
+from abmonitor.ranking.columns import share
 from abmonitor.ranking.sensitivity import Best, Crossing, Sensitivity
 from abmonitor.summary import UNKNOWN
 from metrics.candidates import FloatArray
@@ -28,7 +30,7 @@ TITLE = {"assumed_roi": "assumed ROI", "q": "q"}
 
 def render(found: Sensitivity) -> RenderableType:
     """The answer for people: in a sentence, stretch by stretch, step by step."""
-    parts: list[RenderableType] = [Text(headline(found)), Text(), _stretches(found), Text()]
+    parts: list[RenderableType] = [_text(headline(found)), Text(), _stretches(found), Text()]
     parts += [_raps(found), Text()]
     if found.assumed.unit_revenue is not None:
         parts += [_costs(found), Text()]
@@ -37,7 +39,12 @@ def render(found: Sensitivity) -> RenderableType:
         *_outside(found),
         *found.notes,
     ]
-    return Group(*parts, *(Text(line, style="dim") for line in told))
+    return Group(*parts, *(_text(line, style="dim") for line in told))
+
+
+def _text(line: str, style: str = "") -> Text:
+    """A line with names in it, which may hold what terminals act on."""
+    return Text(printable(line), style=style)
 
 
 def headline(found: Sensitivity, minus: str = "-") -> str:
@@ -65,8 +72,8 @@ def span(found: Sensitivity, best: Best, minus: str = "-") -> str:
 
 
 def name_of(found: Sensitivity, places: Sequence[int]) -> str:
-    """The names of competitors with equal counts, the first three of them."""
-    names = [one_name(found, place) for place in places]
+    """The names of competitors with equal counts, baselines first, three of them."""
+    names = [one_name(found, place) for place in sorted(places, key=lambda at: at < found.models)]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return " = ".join(names[:3]) + more
 
@@ -144,7 +151,7 @@ def _stretches(found: Sensitivity) -> Table:
         mark = "< assumed" if each in found.at_assumed else ""
         low, high = ends.crossing(found.where(each.low)), ends.crossing(found.where(each.high))
         earns = ends.crossing(earns_above(found, break_even[each.places[0]]))
-        table.add_row(letter, Text(name_of(found, each.places)), low, high, earns, mark)
+        table.add_row(letter, _text(name_of(found, each.places)), low, high, earns, mark)
     return table
 
 
@@ -180,13 +187,14 @@ def _raps(found: Sensitivity) -> Table:
     columns |= {
         one_name(found, place): place for place in (always, never) if place not in columns.values()
     }
-    table = _table(*columns, first=f"RAP at {TITLE[found.axis]}")
+    table = _table(*columns, first=f"RAP % at {TITLE[found.axis]}")
     ends = Ends(found)
     for at in steps(found).tolist():
         raps = found.rap(at)
         top = raps.max()
         cells = (
-            f"{raps[place]:.3f}{'*' if raps[place] == top else ' '}" for place in columns.values()
+            f"{share(float(raps[place]))}{'*' if raps[place] == top else ' '}"
+            for place in columns.values()
         )
         table.add_row(ends.typed(at), *cells)
     return table
@@ -215,7 +223,7 @@ def _costs(found: Sensitivity) -> Table:
     table = _table(*titles, first="model")
     for place in [*order[:MODELS], found.models]:
         cells = [UNKNOWN if each is None else _money(float(each[place])) for each in (low, high)]
-        table.add_row(Text(one_name(found, place)), *cells[: len(titles)])
+        table.add_row(_text(one_name(found, place)), *cells[: len(titles)])
     if rest > 0:
         table.add_row(Text(f"and {rest:,} more: --json", style="dim"))
     return table

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from rich.cells import cell_len
@@ -67,8 +68,13 @@ def render(
         table,
         Text(),
         *(Text(line, style="dim") for line in _legend(ranking, shown, wanted, kept)),
-        *(Text(f"! {note}", style="yellow") for note in notes(ranking)),
+        *(note(each) for each in notes(ranking)),
     )
+
+
+def note(told: str) -> Text:
+    """What somebody who relies on the numbers has to know, so that it is seen."""
+    return Text(f"! {told}", style="yellow")
 
 
 def _fitted(
@@ -159,11 +165,20 @@ def _cell(each: _Cells, row: int) -> Text:
 
 
 def _cut(name: str, width: int) -> str:
-    """A name in so many characters; what is cut is in its middle, as ends tell models of one sweep apart."""
+    """A name in so many cells; what is cut is in its middle, as ends tell models of one sweep apart."""
     if cell_len(name) <= width:
         return name
     head = (width - 1) // 2
-    return f"{name[:head]}…{name[len(name) - (width - 1 - head) :]}"
+    return f"{_begin(name, head)}…{_begin(name[::-1], width - 1 - head)[::-1]}"
+
+
+def _begin(name: str, width: int) -> str:
+    """As much of a name as fits into so many cells; some characters take two."""
+    end = 0
+    for end, used in enumerate(accumulate(map(cell_len, name)), 1):
+        if used > width:
+            return name[: end - 1]
+    return name[:end]
 
 
 def _legend(

@@ -141,7 +141,8 @@ def with_baselines(tally: Tally) -> Tally:
             models=BASELINES,
         )
     if earnings is not None:
-        earnings = replace(earnings, gain=earnings.gain * shares, models=BASELINES)
+        # Never -0.0, which documents would show.
+        earnings = replace(earnings, gain=earnings.gain * shares + 0.0, models=BASELINES)
     if spent is not None:
         spent = spent * shares
     return models.beside(Tally(baselines(counts), earnings, spent, drawn))

@@ -137,6 +137,16 @@ def test_sensitivity_is_printed_drawn_and_in_the_document(file: Path, tmp_path: 
     assert len(document["models"]) == 4
 
 
+def test_what_is_doubtful_is_told_beside_the_sensitivity_too(tmp_path: Path) -> None:
+    path = tmp_path / "doubtful.csv"
+    path.write_text("label,a,age\n1,0.9,40\n,0.5,41\n0,0.1,42\n")
+    how = ("--q", "0.5..3", "--drop-unlabelled", "--sensitivity")
+    lines = " ".join(abmonitor(path, *how, width="200").stdout.splitlines())
+    assert "! 1 row is left out for lack of a label." in lines
+    assert "! 1 model is not ranked: age (40 in line 2" in lines
+    assert "! Fewer than 100 rows are positive (1)" in lines
+
+
 def test_what_is_assumed_is_written_into_settings(file: Path, tmp_path: Path) -> None:
     settings = tmp_path / "settings.yaml"
     settings.write_text(SETTINGS)
@@ -189,6 +199,8 @@ def test_rows_without_labels_can_be_left_out(tmp_path: Path) -> None:
         (("--q", "3", "--replicates", "10"), "--replicates: expected 0 for no intervals, or 40"),
         (("--q", "3", "--figure", "a.png"), "--figure: draws what --sensitivity finds"),
         (("--q", "3", "--sensitivity", "--figure", "a.gif"), "ends in .png or .svg, got a.gif"),
+        (("--q", "3", "--sensitivity", "--figure", "no/a.png"), "a folder that is there, got no/a"),
+        (("--q", "3", "--write-settings", "no.yaml"), "--write-settings: there is no no.yaml"),
         (("--q", "3", "--experiment", "a"), "--experiment: says where --write-settings writes"),
         (("--q", "3", "--top", "3", "--all"), "expected --top or --all, not both"),
         (("--q", "3", "--label", "zzz"), "zzz"),
@@ -212,6 +224,9 @@ def test_a_missing_file_ends_with_status_2(tmp_path: Path) -> None:
     found = abmonitor(tmp_path / "no.csv", "--q", "3")
     assert found.exit_code == 2
     assert "no.csv" in found.stderr
+    piped = abmonitor("-", "--q", "3")
+    assert piped.exit_code == 2
+    assert "-: is no file on disk; it is read several times" in piped.stderr
 
 
 @pytest.mark.parametrize(

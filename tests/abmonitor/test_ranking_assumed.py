@@ -135,6 +135,7 @@ def test_none_or_several_ways_are_refused(options: dict[str, str], got: str) -> 
     ("options", "message"),
     [
         ({"reference_precision": "12", "assumed_roi": "0"}, "got 12; write 12% if it is per cent"),
+        ({"reference_precision": "120%", "assumed_roi": "0"}, r"in \(0, 1\], got 1.2$"),
         ({"reference_precision": "0", "assumed_roi": "0"}, "reference precision .* got 0"),
         ({"reference_precision": "0.5", "assumed_roi": "-100%"}, "above -1, got -1"),
         ({"q": "1"}, "q must be above 1"),

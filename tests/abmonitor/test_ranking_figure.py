@@ -131,9 +131,21 @@ def test_a_png_is_twice_as_wide_as_a_page_shows_it(tmp_path: Path) -> None:
 def test_text_of_an_svg_is_text_and_has_no_date(tmp_path: Path) -> None:
     draw(arc(("slow", "quick")), tmp_path / "a.svg")
     texts = texts_of(tmp_path / "a.svg")
-    assert {"slow", "quick", "always", "never", "RAP", "assumed 0 %"} <= set(texts)
+    assert {"slow", "quick", "always", "never", "RAP %", "assumed 0 %"} <= set(texts)
     assert any("is best at the assumed ROI of" in text for text in texts)
     assert not re.search("<dc:date>|matplotlib.org|20[0-9][0-9]-", (tmp_path / "a.svg").read_text())
+
+
+def test_rap_is_in_per_cent_on_its_axis() -> None:
+    found = arc(("slow", "quick"))
+    with mpl.rc_context():
+        axes = figure._figure(found)[0].axes[0]
+        ticks = [(float(at), axes.yaxis.get_major_formatter()(at, 0)) for at in axes.get_yticks()]
+    assert len(ticks) > 3
+    for at, text in ticks:
+        assert float(text.replace("\N{MINUS SIGN}", "-")) == pytest.approx(100 * at)
+        assert len(text) <= 4
+    assert any(text.startswith("\N{MINUS SIGN}") for _, text in ticks)
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,10 @@ def test_cells_may_have_lines_and_separators_in_them(tmp_path: Path) -> None:
 def test_a_separator_given_is_not_guessed(tmp_path: Path) -> None:
     path = written(tmp_path, "label;a,b\n1;0\n")
     assert open_candidates(path, Roles(), separator=";").models == ("a,b",)
+    tabs = written(tmp_path, "label\ta;b\n1\t0\n")
+    for typed in ("\t", r"\t"):
+        assert open_candidates(tabs, Roles(), separator=typed).models == ("a;b",)
+    path = written(tmp_path, "label;a,b\n1;0\n")
     for wrong in ("", ";;", '"'):
         with pytest.raises(FileError, match="--separator: expected one character"):
             open_candidates(path, Roles(), separator=wrong)
@@ -284,6 +288,23 @@ def test_what_is_no_file_is_said(tmp_path: Path) -> None:
         open_candidates(tmp_path / "none.csv", Roles())
     with pytest.raises(FileError, match="is a folder"):
         open_candidates(tmp_path, Roles())
+
+
+def test_a_page_of_parquet_that_differs_from_its_checksum_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "summed.parquet"
+    scores = np.linspace(0, 1, 900)
+    parquet.write_table(
+        pa.table({"label": scores > 0.5, "a": scores}),
+        path,
+        write_page_checksum=True,
+        use_dictionary=False,
+        compression="none",
+    )
+    content = path.read_bytes()
+    assert content.count(scores[700:].tobytes()) == 1
+    path.write_bytes(content.replace(scores[700:].tobytes(), scores[:200].tobytes()))
+    with pytest.raises(ContentsError, match=r"cannot be read as Parquet .*checksum"):
+        read(open_candidates(path, Roles()))
 
 
 def test_broken_files_are_told_from_wrong_ones(tmp_path: Path) -> None:

@@ -185,6 +185,25 @@ def test_a_model_that_is_called_always_is_told_from_the_baseline() -> None:
     ]
 
 
+def test_names_with_markup_or_control_characters_do_nothing_to_the_terminal() -> None:
+    names = ("[red]bold[/red]\x1b[2J", "shy\u202e\n")
+    counts = Counts(np.array([9.0, 6.0]), np.array([16.0, 4.0]), 10.0, 40.0, names)
+    for roi in ("20%", "0"):
+        text = text_of(sensitivity(counts, at_roi(roi=roi, unit_revenue="9")))
+        assert "[red]bold[/red]\\x1b[2J is best" in text or "\\u202e\\n and [red]" in text
+        assert not {"\x1b", "\u202e"} & set(text)
+        # Each in a row of its own: who is best where, and what an action may cost.
+        assert sum("shy\\u202e\\n  " in line for line in text.splitlines()) >= 2
+
+
+def test_rap_is_in_per_cent_as_in_the_ranking() -> None:
+    text = text_of(sensitivity(counted((5, 3), (10, 40)), told(q="3")))
+    assert "RAP % at q" in text
+    row = next(line for line in text.splitlines() if line.startswith("3 "))
+    # (5 - 3/2)/10, (10 - 40/2)/10 and never, whose zero has no minus.
+    assert row.split() == ["3", "35.0*", "-100.0", "0.0"]
+
+
 def test_a_narrow_stretch_gets_the_digits_that_tell_its_ends_apart() -> None:
     # Both neighbours cross the middle one close to k = 1/4, a thousandth apart in k.
     n = 4_000_000
@@ -276,7 +295,7 @@ def test_the_highest_rap_of_each_step_is_marked() -> None:
     tied = next(row for row in rows if row.startswith("0 %"))
     assert tied.count("*") == 2
     # q = 6 at +20 %: (9 - 16/5)/10 beside (6 - 4/5)/10.
-    assert "0.520  0.580*" in next(row for row in rows if row.startswith("+20 %"))
+    assert "52.0  58.0*" in next(row for row in rows if row.startswith("+20 %"))
 
 
 def test_tables_fit_a_hundred_columns_whatever_the_names() -> None:

@@ -128,6 +128,21 @@ def test_wide_characters_break_no_line() -> None:
         assert max(cell_len(line.rstrip()) for line in shown(ranked(drawn), width)) <= width
 
 
+def test_the_width_of_a_name_is_that_of_its_characters_on_the_screen() -> None:
+    wide = "\N{CJK UNIFIED IDEOGRAPH-6A21}"
+    found = ranked(named(wide * 60, "b", "c", "d" + wide * 60))
+    for width in (60, 61, 100):
+        lines = shown(found, width, columns=["rap", "fp"])
+        assert next(line for line in lines if line.lstrip().startswith("#")).split()[-1] == "FP"
+        rows = [line.split() for line in lines if wide in line and line.split()[0].isdigit()]
+        names = [row[1] for row in rows]
+        for name in names:
+            head, tail = name.removeprefix("d").split("…")
+            assert set(head + tail) == {wide}
+            assert 0 <= cell_len(tail) - cell_len(head) <= 2
+        assert len(names) == 2
+
+
 def test_top_0_leaves_the_sentences_and_the_baselines() -> None:
     lines = shown(ranked(sample()), top=0)
     assert lines[0].startswith("m3 earns ")
