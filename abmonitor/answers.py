@@ -4,11 +4,12 @@ The page and the report answer them from the JSON document of an experiment, so 
 What is not known is said to be not known; it is never called good.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from abmonitor.report.case import OFF, Answer, Case, Level
+from abmonitor.report.case import OFF, Answer, Case, Level, Tested
 from abmonitor.report.trust import trusted
 from abmonitor.report.verdicts import verdict_of
 from abmonitor.report.words import evidence_told, number
@@ -36,18 +37,38 @@ def answers(
     now: int | None = None,
     problem: str | None = None,
     dated: bool = False,
+    events: dict[str, Any] | None = None,
 ) -> Answers:
     """The answers for one treatment, from the document of its experiment (see `document.experiment`).
 
     `now`: epoch ms, None where there is no clock, as in a replay; then nothing is told to be stale.
     `problem`: why the monitor cannot be relied on, None when it can. `dated`: whether moments of today are told
-    with their date, too. Raises KeyError where the experiment has no such treatment.
+    with their date, too. `events`: what became of all events, where the source says so. Raises KeyError where the experiment has no such treatment.
     """
     case = Case(found, treatment, now, dated)
-    told = Answers(
-        verdict=verdict_of(case), hurting=_hurting(case), sure=_sure(case), trust=trusted(case)
+    told = _as_far_as_trusted(
+        Answers(
+            verdict=verdict_of(case),
+            hurting=_hurting(case),
+            sure=_sure(case),
+            trust=trusted(case, events),
+        )
     )
     return told if problem is None else _doubted(told, problem)
+
+
+def _as_far_as_trusted(told: Answers) -> Answers:
+    """The same; nothing is good that rests on data that cannot be trusted."""
+    if told.trust.level != "bad":
+        return told
+
+    def doubted(answer: Answer) -> Answer:
+        if answer.level != "good":
+            return answer
+        return Answer(level="watch", text=f"If the data could be trusted: {answer.text}")
+
+    verdict, hurting, sure = map(doubted, (told.verdict, told.hurting, told.sure))
+    return Answers(verdict=verdict, hurting=hurting, sure=sure, trust=told.trust)
 
 
 def _doubted(told: Answers, problem: str) -> Answers:
@@ -72,16 +93,24 @@ def _hurting(case: Case) -> Answer:
     if case.state in {"ended", "rolled_back"}:
         return _over(case, gap)
     if case.state in OFF:
-        return Answer(level="bad", text=f"Yes, until its traffic is gone: {gap}.")
+        dry = case.state == "would_roll_back"
+        until = "and in a dry run it keeps its traffic" if dry else "until its traffic is gone"
+        return Answer(level="bad", text=f"Yes, {until}: {gap}.")
     if case.failing:
         return _failing(case, gap)
     if case.state == "passed" or _all_passed(case):
-        more = "" if case.gap is None else f" (it {case.gap})"
-        return Answer(
-            level="good",
-            text=f"No: the tests have shown that no harm is beyond what is tolerated{more}.",
-        )
+        return _tolerated(case, gap)
     return _undecided(case, gap)
+
+
+def _tolerated(case: Case, gap: str) -> Answer:
+    """Of what has passed its tests, which bear with some harm."""
+    if case.behind:
+        text = f"It is behind, by no more than what is tolerated as far as that is tested: {gap}."
+        return Answer(level="watch", text=text)
+    more = "" if case.gap is None else f" (it {case.gap})"
+    text = f"No: the tests have shown that no harm is beyond what is tolerated{more}."
+    return Answer(level="good", text=text)
 
 
 def _over(case: Case, gap: str) -> Answer:
@@ -90,6 +119,9 @@ def _over(case: Case, gap: str) -> Answer:
         return Answer(level="unknown", text=f"Nobody judges it any more; at the end {gap}.")
     if case.facts["verified"]:
         return Answer(level="good", text=f"Not any more: its traffic is gone; before that {gap}.")
+    if case.still is not None:
+        text = f"Yes: it was ordered to be switched off, but got {case.still}; {gap}."
+        return Answer(level="bad", text=text)
     return Answer(
         level="watch",
         text=f"It is switched off, but whether its traffic is gone was not seen; before that {gap}.",
@@ -111,13 +143,13 @@ def _all_passed(case: Case) -> bool:
 
 
 def _undecided(case: Case, gap: str) -> Answer:
-    near = max(case.tested, key=lambda each: each.harm, default=None)
+    near = _most_harmful(case.tested)
     if case.behind:
         level: Level = "watch" if case.watched else "bad"
         why = "no guardrail has failed yet" if case.watched else "no guardrail tests that"
         return Answer(level=level, text=f"Yes, as far as its bounds go: {gap}; {why}.")
-    if near is not None and near.harm >= NEAR:
-        text = f"It may: {near.metric} has {evidence_told(near.harm)} % of the evidence that a rollback takes; {gap}."
+    if near is not None and near.harm is not None and near.harm >= NEAR:
+        text = f"It may: {_evidence_of_harm(near)}; {gap}."
         return Answer(level="watch", text=text)
     if case.gap is None:
         why = "no final labels of both variants can be compared yet"
@@ -125,6 +157,16 @@ def _undecided(case: Case, gap: str) -> Answer:
     return Answer(
         level="unknown", text=f"Not known yet: {gap}, and harm is neither shown nor ruled out."
     )
+
+
+def _most_harmful(tested: Iterable[Tested]) -> Tested | None:
+    """The test that has most evidence of harm; None where none has any that is known."""
+    known = [(each.harm, each) for each in tested if each.harm is not None]
+    return max(known, key=lambda pair: pair[0])[1] if known else None
+
+
+def _evidence_of_harm(found: Tested) -> str:
+    return f"{found.metric} has {evidence_told(found.harm)} % of the evidence that a rollback takes"
 
 
 def _sure(case: Case) -> Answer:
@@ -156,13 +198,12 @@ def _sure_of_harm(case: Case) -> Answer:
 
 def _proven(case: Case, names: list[str]) -> Answer:
     """Sure of harm by the sequential tests `names`; where there are none by a bound, which proves less."""
-    if not names:
+    near = _most_harmful(each for each in case.tested if each.name in names)
+    if near is None:
         why = "what was crossed is a bound or a rule, which has no error rate of its own"
         return Answer(level="watch", text=f"No test decided it: {why}.")
-    near = max((each for each in case.tested if each.name in names), key=lambda each: each.harm)
     chance = _chance(case.facts["guardrails"][near.name]["alpha"])
-    told = f"{evidence_told(near.harm)} % of the evidence that a rollback takes"
-    text = f"Sure: {near.metric} has {told}; {chance} that do no such harm ever get there."
+    text = f"Sure: {_evidence_of_harm(near)}; {chance} that do no such harm ever get there."
     return Answer(level="good", text=text)
 
 
@@ -182,11 +223,15 @@ def _not_yet(case: Case) -> Answer:
 
 def _evidence(case: Case) -> str:
     """The most that speaks of harm, and the least that speaks of none: all tests have to pass."""
-    if not case.tested:
-        return "no sequential test has any evidence"
-    harm = max(case.tested, key=lambda each: each.harm)
-    safe = min(case.tested, key=lambda each: each.safe)
-    return (
-        f"{harm.metric} has {evidence_told(harm.harm)} % of the evidence that a rollback takes, and {safe.metric}"
-        f" {evidence_told(safe.safe)} % of that which a pass takes"
+    harm = _most_harmful(case.tested)
+    told = "no sequential test has any evidence" if harm is None else _evidence_of_harm(harm)
+    unknown = case.untold
+    if unknown:
+        return f"{told}; of {', '.join(unknown)} it is not known how near a pass is"
+    least = min(
+        ((each.safe, each.metric) for each in case.tested if each.safe is not None), default=None
     )
+    if least is None:
+        return told
+    whose = "" if harm is not None and harm.metric == least[1] else f"{least[1]} "
+    return f"{told}, and {whose}{evidence_told(least[0])} % of that which a pass takes"

@@ -1,7 +1,7 @@
 """The command for people who decide: a report on an experiment, as one file."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -83,18 +83,31 @@ def _check_output(output: Path | None, *, force: bool) -> None:
         wrong_usage(f"report: {output} is there already; --force overwrites it")
 
 
+def _built(given: Gathered, output: Path | None) -> tuple[str, dict[str, Any]]:
+    """The report as text, and what it computes; ends with status 2 where the source has other shapes."""
+    try:
+        report = build(given)
+        as_html = output is not None and output.suffix.lower() in HTML
+        text = html(report, given.series) if as_html else markdown(report)
+        return text, as_document(given)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        wrong_usage(
+            f"report: {given.source}: the document is not as this version of abmonitor writes it"
+            f" ({type(error).__name__}: {error}); replay the events again, or ask a monitor of this version"
+        )
+
+
 def _tell(given: Gathered, output: Path | None, *, as_json: bool) -> None:
     if given.series is None:
         say("report: the source has no lines over time (an older version wrote it): no charts")
-    report = build(given)
+    text, computed = _built(given, output)
     if output is not None:
-        page = html(report, given.series) if output.suffix.lower() in HTML else markdown(report)
         try:
-            output.write_text(page, "utf-8")
+            output.write_text(text, "utf-8")
         except OSError as error:
             failed(f"report: {output}: {error.strerror or error}")
         say(f"wrote {output}")
     if as_json:
-        print_json(as_document(given))
+        print_json(computed)
     elif output is None:
-        typer.echo(markdown(report), nl=False)
+        typer.echo(text, nl=False)

@@ -8,6 +8,8 @@ import msgspec
 
 from abmonitor.progress import nearest, share_of
 from abmonitor.report.words import about, gap, headline, moment
+from alerts.health import STRAYS, HoldOptions
+from metrics.duration import Duration
 
 
 Level = Literal["good", "watch", "bad", "unknown"]
@@ -36,10 +38,10 @@ class Tested(msgspec.Struct, frozen=True, kw_only=True):
     """The one that was reached or is nearest: rollback or pass."""
     share: float
     """The part of the evidence that this verdict takes; 1 decides."""
-    harm: float
-    """The part of the evidence that a rollback takes."""
-    safe: float
-    """The part of the evidence that a pass takes."""
+    harm: float | None
+    """The part of the evidence that a rollback takes; None before there is any."""
+    safe: float | None
+    """The part of the evidence that a pass takes; None where it cannot be known."""
     missing: int | None
     """Predictions of the treatment until a verdict, if all goes on as it has."""
 
@@ -78,7 +80,8 @@ class Case:
         metric = self.metric
         if metric is None:
             return None
-        return gap(metric, self.facts["differences"][metric], past=self.state in OFF)
+        past = self.state in OFF - {"would_roll_back"}
+        return gap(metric, self.facts["differences"][metric], past=past)
 
     @property
     def behind(self) -> bool:
@@ -126,8 +129,13 @@ class Case:
             if found["test"] != "sequential" or evidence is None:
                 continue
             verdict, share = nearest(found)
+            if evidence["harm"] is None and evidence["safe"] is None:
+                continue
             harm, safe = (
-                share_of(evidence[side], evidence[f"{side}_needed"]) for side in ("harm", "safe")
+                None
+                if evidence[side] is None
+                else share_of(evidence[side], evidence[f"{side}_needed"])
+                for side in ("harm", "safe")
             )
             missing = found["missing"]
             yield Tested(
@@ -142,6 +150,16 @@ class Case:
             )
 
     @property
+    def untold(self) -> tuple[str, ...]:
+        """Metrics of sequential guardrails of which it is not known how near a pass is."""
+        known = {each.name for each in self.tested if each.safe is not None}
+        return tuple(
+            found["metric"]
+            for found in self.guardrails
+            if found["test"] == "sequential" and found["guardrail"] not in known
+        )
+
+    @property
     def decision(self) -> dict[str, Any] | None:
         """The rollback of its present life; None where there is none among the decisions shown."""
         return self.last(*ROLLBACKS)
@@ -154,6 +172,36 @@ class Case:
                 decision: dict[str, Any] = found
                 return decision
         return None
+
+    @property
+    def still(self) -> str | None:
+        """How much of the newest traffic it got all the same once it was rolled back.
+
+        None where that is none or only strays, where its traffic was seen to go, and where no window lies
+        wholly after the rollback and the time that traffic takes to drain.
+        """
+        decision, as_of, hold = self.decision, self.found["as_of"], self._hold
+        if decision is None or as_of is None or self.facts["verified"]:
+            return None
+        variants = self.found["variants"]
+        for width in sorted(map(Duration.parse, variants[self.treatment]["windows"])):
+            came = {
+                name: each["windows"][str(width)]["predictions"] for name, each in variants.items()
+            }
+            if as_of - width < decision["at"] + hold.drain:
+                return None
+            if whole := sum(came.values()):
+                ours = came[self.treatment]
+                told = f"{ours:,} of the {whole:,} predictions of the latest {width}"
+                return told if ours > max(STRAYS, hold.leftover * whole) else None
+        return None
+
+    @property
+    def _hold(self) -> HoldOptions:
+        """What counts as no traffic, and from when on; as by default where the settings are not told."""
+        declared = self.declared.get("hold") or {}
+        told = {name: declared[name] for name in ("drain", "leftover") if name in declared}
+        return msgspec.structs.replace(HoldOptions(), **told)
 
     @property
     def today(self) -> int | None:

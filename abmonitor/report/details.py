@@ -9,7 +9,7 @@ from abmonitor.report.figures import bounded
 from abmonitor.report.flip import Term, terms
 from abmonitor.report.gather import Gathered
 from abmonitor.report.opening import EACH, NAMES, UNITS
-from abmonitor.report.saved import Saved, saved
+from abmonitor.report.saved import Range, Saved, as_range, saved
 from abmonitor.report.words import HEADLINES, PERCENT, UNKNOWN, number
 from abmonitor.report.worth import revenue
 
@@ -26,40 +26,44 @@ def details(given: Gathered) -> Iterator[Section]:
 
 
 def _saved(found: Saved) -> Iterator[Block]:
-    if found.rate is None:
+    if found.saved is None:
         yield Text(f"n/a: {found.why_not}.")
+    if found.rate is None:
         return
-    yield Text(
-        "An estimate, not a measurement: nobody saw what would have happened. It takes the loss of a prediction"
-        " to stay as it was, and the plan to be kept. A test that stops on harm stops when harm looks large, so"
-        " the estimate leans to too much; the bounds hold at whatever moment it stopped."
-    )
-    rate = bounded(found.rate, signed=False)
-    lines = [
-        "loss of a prediction = profit per prediction of the control - of the treatment",
-        f"                     = {rate} {found.unit}",
-    ]
+    if found.saved is not None:
+        yield Text(_ESTIMATE + _UNSEEN * found.unseen)
+    yield Formula(tuple(_reckoned(found, found.rate)))
+    if found.rate.estimate < 0:
+        yield Text("A loss below 0 is a gain.")
+    if found.saved is not None:
+        yield Text(
+            "The bounds are those of the loss of a prediction; how many predictions were still planned is taken"
+            " as given."
+        )
+
+
+_UNSEEN = " That its traffic went was not seen; if it did not, nothing was saved."
+_ESTIMATE = (
+    "An estimate, not a measurement: nobody saw what would have happened. It takes the loss of a prediction"
+    " to stay as it was, and the plan to be kept. A test that stops on harm stops when harm looks large, so"
+    " the estimate leans to too much; the bounds hold at whatever moment it stopped."
+)
+
+
+def _reckoned(found: Saved, loss: Range) -> Iterator[str]:
+    """The formulas with their numbers, as far as these are known."""
+    rate = bounded(loss, signed=False)
+    yield "loss of a prediction = profit per prediction of the control - of the treatment"
+    yield f"                     = {rate} {found.unit}"
     if found.lost is not None:
-        lines += [
-            "lost until now       = loss of a prediction x predictions that it made",
-            f"                     = {rate} x {found.made:,} = {bounded(found.lost, signed=False)} {found.unit}",
-        ]
-    if found.exposure is None or found.saved is None:
-        lines.append(f"saved                = n/a: {found.why_not}")
-    else:
-        lines += [
-            "saved                = loss of a prediction x predictions still planned",
-            (
-                f"                     = {rate} x {found.exposure.predictions:,.0f}"
-                f" = {bounded(found.saved, signed=False)} {found.unit}"
-            ),
-            f"still planned        = {found.exposure.how}",
-        ]
-    yield Formula(tuple(lines))
-    yield Text(
-        "The bounds are those of the loss of a prediction; how many predictions were still planned is taken as"
-        " given."
-    )
+        lost = f"{bounded(found.lost, signed=False)} {found.unit}"
+        yield f"lost until now       = loss of a prediction x {found.made_what}"
+        yield f"                     = {rate} x {found.made:,} = {lost}"
+    if found.exposure is not None:
+        left, worth = found.exposure, f"{bounded(found.saved, signed=False)} {found.unit}"
+        yield "saved                = loss of a prediction x predictions still planned"
+        yield f"                     = {rate} x {left.predictions:,.0f} = {worth}"
+        yield f"still planned        = {left.how}"
 
 
 def _flip(case: Case) -> Iterator[Block]:
@@ -68,10 +72,11 @@ def _flip(case: Case) -> Iterator[Block]:
         yield Text("n/a: net business value is not known, because one of its parts has no data.")
     else:
         way = "above" if total < 0 else "below"
+        whole = as_range(case.facts["net_business_value"])
         yield Text(
-            f"Net business value is {number(total, '+.2f')} %. Each line says what of one term alone would take"
-            f" it {way} 0, the others as they are. A change that is out of reach speaks for the verdict, one"
-            " that is within reach against it."
+            f"Net business value is {bounded(whole, PERCENT)}{_side(whole)}. Each line says what of one term alone"
+            f" would take the estimate {way} 0, the others as they are. A change that is out of reach speaks for"
+            " the verdict, one that is within reach against it."
         )
         yield Table(
             "One term at a time",
@@ -80,6 +85,15 @@ def _flip(case: Case) -> Iterator[Block]:
             words=True,
         )
     yield from _tests(case)
+
+
+def _side(found: Range | None) -> str:
+    """What is to be said of a value whose sign is not known."""
+    if found is None or found.lower is None or found.upper is None:
+        return ""
+    return (
+        ", and on which side of 0 it lies is not decided" if found.lower < 0 < found.upper else ""
+    )
 
 
 def _flipped(term: Term) -> tuple[str, ...]:
@@ -126,7 +140,7 @@ def _assumed(case: Case) -> Iterator[Block]:
             " gets its label or one of the variants has no positives."
         )
     else:
-        yield Text(f"{found['sentence']} {_at_declared(case)}")
+        yield Text(f"By the estimates alone: {found['sentence']} {_at_declared(case)}")
         yield Table("The range in which the treatment is ahead", _RANGE, (_range(case, found),))
         yield from _border(case, found)
     yield from _weights(case)
@@ -159,7 +173,8 @@ def _range(case: Case, found: dict[str, Any]) -> tuple[str, ...]:
             _end(found["high"], "no end", roi=roi),
         ]
     told = _end(declared, UNKNOWN, roi=roi)
-    return name, *ends, told, _STANDINGS[str(found["standing"])]
+    standing = UNKNOWN if case.declared.get("q") is None else _STANDINGS[str(found["standing"])]
+    return name, *ends, told, standing
 
 
 def _border(case: Case, found: dict[str, Any]) -> Iterator[Text]:

@@ -1,13 +1,9 @@
 """Numbers with their bounds, as tables of reports show them. Pure."""
 
-from collections.abc import Callable
 from typing import Any
 
 from abmonitor.report.saved import Range
 from abmonitor.report.words import PERCENT, UNKNOWN, number, places
-
-
-Show = Callable[[float | None], str]
 
 
 def bounded(found: Range | None, unit: str = "", *, scale: float = 1.0, signed: bool = True) -> str:
@@ -54,11 +50,6 @@ def ratio(value: float | None) -> str:
 def ms(value: float | None) -> str:
     """Milliseconds."""
     return number(value, ",.1f") + " ms" * (value is not None)
-
-
-def signed_percent(value: float | None) -> str:
-    """A share as per cent, with its sign."""
-    return number(value if value is None else 100 * value, "+,.2f") + PERCENT * (value is not None)
 
 
 def told(value: Any) -> str:

@@ -59,7 +59,12 @@ class Gathered(msgspec.Struct, frozen=True, kw_only=True):
     def answers(self, case: Case) -> Answers:
         """On-call's answers about one of them."""
         return answers(
-            self.found, case.treatment, now=self.now, problem=self.problem, dated=case.dated
+            self.found,
+            case.treatment,
+            now=self.now,
+            problem=self.problem,
+            dated=case.dated,
+            events=self.events,
         )
 
 
@@ -72,7 +77,7 @@ def from_file(path: Path, name: str) -> Gathered:
         document = msgspec.json.decode(path.read_bytes())
     except OSError as error:
         raise GatherError(f"{path}: {error.strerror or error}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise GatherError(f"{path}: not JSON: {error}; {_WANTED}") from None
     experiments = document.get("experiments") if isinstance(document, dict) else None
     if not isinstance(experiments, dict):
@@ -96,7 +101,7 @@ _WANTED = "expected what `abmonitor replay FILE... --json` prints"
 def _checked(found: Any, source: str) -> dict[str, Any]:
     """A document that has what a report needs; raises GatherError where it has not."""
     missing = _missing(found, _NEEDED)
-    if not missing:
+    if not missing and isinstance(found["comparisons"], dict):
         for each in found["comparisons"].values():
             missing = missing or _missing(each, _OF_TREATMENTS)
     if missing:

@@ -95,7 +95,7 @@ def _labels(given: Gathered) -> Iterator[Row]:
             f"labels of {name}",
             (
                 f"{came - without:,} of {came:,} predictions have an outcome ({share(came - without, came)});"
-                f" {final:,} are final"
+                f" the time of {final:,} is over"
             ),
             _missing(given),
         )

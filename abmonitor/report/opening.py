@@ -67,14 +67,24 @@ def recommended(given: Gathered, case: Case) -> Answer:
 def counted(case: Case) -> str:
     """How many predictions comparisons rest on."""
     names = (case.treatment, case.found["control"])
-    told = [f"{case.found['variants'][name]['mature_predictions']:,} of {name}" for name in names]
-    more = "" if case.facts["epoch"] == 1 else ", of which only those of its present life count"
-    return f"{told[0]} and {told[1]} whose label is final{more}"
+    facts = [case.found["variants"][name] for name in names]
+    told = [
+        f"{each['mature_predictions']:,} of {name}" for each, name in zip(facts, names, strict=True)
+    ]
+    judged = [f"{sum(each['mature_counts'].values()):,}" for each in facts]
+    more = (
+        "" if case.facts["epoch"] == 1 else "; only those of its present life count in differences"
+    )
+    return (
+        f"{told[0]} and {told[1]} whose time for a label is over; {judged[0]} and {judged[1]} of them are known to"
+        f" be right or wrong{more}"
+    )
 
 
 def _worth(case: Case) -> Iterator[Block]:
     """Net business value with its parts, and what was earned."""
     yield value_table(case)
+    yield from _unbounded(case)
     yield earned_table(case)
     level = case.found["interval"]["level"]
     yield Text(
@@ -82,6 +92,18 @@ def _worth(case: Case) -> Iterator[Block]:
         f" together). Predictions: {counted(case)}. Differences compare the stretches in which both had"
         f" traffic, columns of one variant hold everything. {UNKNOWN} is what cannot be known, never 0."
     )
+
+
+def _unbounded(case: Case) -> Iterator[Text]:
+    """Parts that count in the sum without bounds of their own, as where no prediction has failed."""
+    if case.facts["net_business_value"]["lower"] is None:
+        return
+    names = [NAMES[term.part] for term in terms(case) if term.weight and term.lower is None]
+    if names:
+        yield Text(
+            f"Mind the sum: how far off its {' and '.join(names)} may be is not known, so that its bounds take"
+            " that to be exact. They are too narrow by that."
+        )
 
 
 def value_table(case: Case) -> Table:
@@ -195,16 +217,16 @@ def _rolled_back(given: Gathered, case: Case) -> Iterator[Block]:
 def saved_sentence(found: Saved) -> str:
     """What was lost, and what the rollback saved, in two sentences."""
     lost = ""
-    if found.lost is not None:
-        told = bounded(found.lost, signed=False)
-        lost = f"In all it has lost {told} {found.unit} against the control. "
-        if found.lost.estimate <= 0:
-            lost = (
-                f"In all it has gained {bounded(found.lost.negated(), signed=False)} {found.unit}. "
-            )
+    if found.lost is not None and found.made is not None:
+        verb, size = "lost", found.lost
+        if size.estimate <= 0:
+            verb, size = "gained", size.negated()
+        told = f"{bounded(size, signed=False)} {found.unit} against the control"
+        lost = f"It has {verb} {told}, by the {found.made:,} {found.made_what}. "
     if found.saved is None or found.exposure is None:
         return f"{lost}What the rollback saved: n/a, {found.why_not}."
+    unless = ", if its traffic went, which was not seen" * found.unseen
     return (
-        f"{lost}What the rollback saved, an estimate: {bounded(found.saved, signed=False)} {found.unit} = the loss"
+        f"{lost}What the rollback saved, an estimate{unless}: {bounded(found.saved, signed=False)} {found.unit} = the loss"
         f" of a prediction x the {found.exposure.predictions:,.0f} predictions that were still planned."
     )

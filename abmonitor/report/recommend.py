@@ -17,14 +17,16 @@ def recommend(case: Case, trust: Answer) -> Answer:
 
 def _what(case: Case, trust: Answer) -> str:
     control, treatment, facts = case.found["control"], case.treatment, case.facts
+    if case.state == "ended":
+        return "Nothing is to be decided here any more."
     if case.state in OFF - {"would_roll_back"}:
-        return f"Keep {control}."
+        away = "" if case.still is None else f" and take the traffic of {treatment} away"
+        return f"Keep {control}{away}."
     if facts["recommendation"] == "reject" or case.state == "would_roll_back":
         return f"Take {treatment} back and keep {control}."
-    if trust.level == "bad":
-        return "Decide nothing on these data."
-    if case.state == "hold":
-        return "Decide nothing until the hold is over."
+    if trust.level == "bad" or case.state == "hold":
+        until = "on these data" if trust.level == "bad" else "until the hold is over"
+        return f"Decide nothing {until}."
     if case.behind and not case.watched:
         return f"Think of taking {treatment} back by hand."
     return _worth(case)
@@ -36,13 +38,13 @@ def _worth(case: Case) -> str:
     lower = facts["net_business_value"]["lower"]
     word = facts["recommendation"]
     least = f"net business value of at least {number(lower, '+.2g')} %"
-    if case.state == "ended":
-        return "Nothing is to be decided here any more."
     if word == "continue testing":
         if case.state == "passed":
             why = "that it is worth more than the control is not shown"
             return f"Whether to switch to {treatment} is your choice: {why}."
         return "Go on testing."
+    if case.state == "passed" and case.behind:
+        return f"Whether to switch to {treatment} is your choice: it has a {least}, but is behind."
     strongly = "Strongly recommended" if word == "strongly recommend" else "Recommended"
     if case.state == "passed":
         return f"{strongly}: switch to {treatment} ({least})."

@@ -84,7 +84,7 @@ def _decisions(found: dict[str, Any]) -> Iterator[Table | Text]:
         for each in decisions
     )
     columns = ("at (UTC)", "treatment", "what", "who", "why")
-    yield Table(f"All {len(decisions):,} decisions, oldest first", columns, rows, words=True)
+    yield Table(f"{len(decisions):,} decisions, oldest first", columns, rows, words=True)
     last = decisions[-1].get("hash")
     if last:
         yield Text(

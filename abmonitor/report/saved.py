@@ -9,13 +9,17 @@ from typing import Any
 
 import msgspec
 
-from abmonitor.report.case import Case
+from abmonitor.report.case import OFF, Case
 from metrics.experiment import HOUR
 from metrics.sequential import PLANNED
 
 
 CURRENCY = "currency units"
 """Of what `unit_cost` is declared in."""
+
+
+OF_A_LATER_LIFE = "predictions since it was re-armed whose label was final at its rollback"
+"""What the decision tells of a life that is not the first; what came later is not told apart."""
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -51,11 +55,14 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     rate: Range | None = None
     """Lost a prediction: control minus treatment."""
     made: int | None = None
-    """Predictions that the treatment made."""
+    """Predictions that the treatment made, those of `made_what`."""
+    made_what: str = "predictions that it made"
     lost: Range | None = None
     """Lost by them."""
     exposure: Exposure | None = None
     saved: Range | None = None
+    unseen: bool = False
+    """Whether nobody saw that its traffic went, as all of `saved` takes it to have."""
     why_not: str | None = None
 
 
@@ -81,17 +88,32 @@ def saved(case: Case, series: dict[str, Any] | None) -> Saved:
         return Saved(unit=unit, why_not=why)
     rate = difference.negated().times(cost)
     made = _made(case)
-    known = Saved(unit=unit, rate=rate, made=made, lost=None if made is None else rate.times(made))
-    if case.decision is None:
-        why = "it was not rolled back in its present life"
-        return msgspec.structs.replace(known, why_not=why)
-    if case.state == "would_roll_back":
-        why = "this was a dry run: the treatment kept its traffic"
-        return msgspec.structs.replace(known, why_not=why)
-    left, why_not = _exposure(case, series)
+    lost = None if made is None else rate.times(made)
+    known = Saved(unit=unit, rate=rate, made=made, lost=lost)
+    if case.facts["epoch"] > 1:
+        known = msgspec.structs.replace(known, made_what=OF_A_LATER_LIFE)
+    left, why_not = None, _nothing_saved(case)
+    if why_not is None:
+        left, why_not = _exposure(case, series)
     if left is None:
         return msgspec.structs.replace(known, why_not=why_not)
-    return msgspec.structs.replace(known, exposure=left, saved=rate.times(left.predictions))
+    unseen = not case.facts["verified"]
+    return msgspec.structs.replace(
+        known, exposure=left, saved=rate.times(left.predictions), unseen=unseen
+    )
+
+
+def _nothing_saved(case: Case) -> str | None:
+    """Why no traffic was taken away, as far as that is known; None where it was."""
+    if case.decision is None:
+        return "it was not rolled back in its present life"
+    if case.state == "would_roll_back":
+        return "this was a dry run: the treatment kept its traffic"
+    if case.state in OFF - {"rolled_back"}:
+        return f"the rollback is not done yet ({case.state.replace('_', ' ')})"
+    if case.still is not None:
+        return f"the rollback did not take its traffic away: it got {case.still}"
+    return None
 
 
 def _made(case: Case) -> int | None:
@@ -115,7 +137,8 @@ def _exposure(case: Case, series: dict[str, Any] | None) -> tuple[Exposure | Non
         why = "the plan is not declared (testing.max_duration, or testing.planned)"
         return None, why
     left = max(0.0, planned - made)
-    return Exposure(left, f"{planned:,.0f} planned (testing.planned) - {made:,} made"), None
+    what = "made" if case.facts["epoch"] == 1 else OF_A_LATER_LIFE
+    return Exposure(left, f"{planned:,.0f} planned (testing.planned) - {made:,} {what}"), None
 
 
 def began(case: Case) -> int | None:

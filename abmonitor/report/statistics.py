@@ -21,11 +21,11 @@ def _words(found: dict[str, Any]) -> Iterator[Block]:
     testing, level = found["testing"], found["interval"]["level"]
     yield Text(
         "Why one may look at all times. A usual test is right for one look, planned beforehand. Looked at a"
-        " hundred times it alarms falsely about one time in five instead of one in twenty, because chance gets"
-        " a hundred tries. The tests here collect evidence instead (an e-value: a bet against the treatment"
-        " that a harmless one makes no money with on average). The probability that such evidence ever"
-        " reaches what decides, at any look, stays below the declared error rate. So nobody has to wait for a"
-        " planned end, and stopping early is no cheating."
+        " hundred times as data come in it alarms falsely more than one time in three instead of one in twenty,"
+        " because chance gets a hundred tries. The tests here collect evidence instead (an e-value: what a bet on"
+        " harm has made of its stake; where there is none it wins nothing on average). The probability that such"
+        " evidence ever reaches what decides, at any look, stays below the declared error rate. So nobody has to"
+        " wait for a planned end, and stopping early is no cheating."
     )
     yield Text(
         f"What a confidence sequence is. An interval like a confidence interval, but for all looks together:"

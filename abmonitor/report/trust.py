@@ -1,6 +1,7 @@
 """Whether the data can be trusted: what is wrong with it, the worst first. Pure."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from abmonitor.report.case import LEVELS, Answer, Case
 from abmonitor.report.words import moment, number, span
@@ -12,9 +13,20 @@ OLD = 2 * MINUTE
 """Data older than this is stale, as the monitor holds it to be."""
 
 
-def trusted(case: Case) -> Answer:
-    """The worst that is known of the data with everything else that is, or what was looked at."""
-    problems = sorted(_problems(case), key=lambda each: LEVELS.index(each.level))
+UNEVEN = 0.02
+"""Shares of missing labels that differ by more than this may make the difference that is seen."""
+
+UNUSED = 0.01
+"""A larger part of all outcomes and predictions than this is told when it was not used."""
+
+
+def trusted(case: Case, events: dict[str, Any] | None = None) -> Answer:
+    """The worst that is known of the data with everything else that is, or what was looked at.
+
+    `events`: what became of all events, None where the source does not say (see `document.events`).
+    """
+    found = (*_problems(case), *_unused(events or {}))
+    problems = sorted(found, key=lambda each: LEVELS.index(each.level))
     if not problems:
         return Answer(level="good", text=f"Yes: {_good(case)}.")
     worst = problems[0].level
@@ -28,6 +40,7 @@ def _problems(case: Case) -> Iterator[Answer]:
     yield from _split(case)
     yield from _complete(case)
     yield from _held(case)
+    yield from _left_out(case)
     both = (case.treatment, case.found["control"])
     if not all(case.found["variants"][name]["mature_predictions"] for name in both):
         yield Answer(level="unknown", text="no label of both variants is final yet")
@@ -79,6 +92,41 @@ def _held(case: Case) -> Iterator[Answer]:
             yield Answer(level="bad", text=cause)
 
 
+def _left_out(case: Case) -> Iterator[Answer]:
+    """Labels that are missing more often of one variant: what is left out of it may be what is bad."""
+    labels = case.declared.get("labels") or {}
+    if labels.get("when_missing") != "exclude" or labels.get("observed") != "all":
+        return
+    both = (case.treatment, case.found["control"])
+    found = [(_unlabelled(case.found["variants"][name]), name) for name in both]
+    shares = [share for share, _ in found if share is not None]
+    if len(shares) == len(both) and max(shares) - min(shares) > UNEVEN:
+        told = " and ".join(f"{100 * (share or 0.0):.1f} % of {name}" for share, name in found)
+        text = f"labels are missing unevenly, and left out: {told}"
+        yield Answer(level="bad", text=text)
+
+
+def _unlabelled(facts: dict[str, Any]) -> float | None:
+    """The part of the predictions that can have a label, and whose time for it is over, that have none.
+
+    Failed predictions have no cell; their part of what is final is taken to be that of everything.
+    """
+    final, cells = facts["mature_predictions"], sum(facts["mature_counts"].values())
+    if not final:
+        return None
+    served = final * (1 - facts["errors"] / facts["predictions"])
+    return max(0.0, 1 - cells / served) if served else None
+
+
+def _unused(events: dict[str, Any]) -> Iterator[Answer]:
+    """Events that were sent and are in no number."""
+    lost = {name: events.get(name) or 0 for name in ("late", "unmatched", "rejected")}
+    whole = sum(lost.values()) + (events.get("accepted") or 0)
+    if whole and sum(lost.values()) / whole > UNUSED:
+        told = ", ".join(f"{count:,} {name}" for name, count in lost.items() if count)
+        yield Answer(level="watch", text=f"of {whole:,} events some were not used: {told}")
+
+
 def _good(case: Case) -> str:
     """What was looked at, with its numbers."""
     found, ratio = case.found, case.facts["sample_ratio"]
@@ -92,7 +140,7 @@ def _good(case: Case) -> str:
     else:
         parts.append(_then(case))
     parts.append(f"labels are final to {moment(found['labels_final_to'], case.today)}")
-    parts.append("nothing was lost")
+    parts.append("no event before the newest is missing from the state")
     return ", ".join(parts)
 
 

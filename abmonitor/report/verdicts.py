@@ -93,7 +93,7 @@ def _passed(case: Case) -> Answer:
     when = case.at(case.facts["since"] if decision is None else decision["at"])
     known = "what it earns is not known" if case.gap is None else f"it {case.gap}"
     text = f"{case.treatment} passed {when}: harm beyond what is tolerated is ruled out; {known}."
-    return Answer(level="good", text=text)
+    return Answer(level="watch" if case.behind else "good", text=text)
 
 
 def _rolling_back(case: Case) -> Answer:
@@ -111,6 +111,8 @@ def _verifying(case: Case) -> Answer:
 
 def _rolled_back(case: Case) -> Answer:
     seen = "" if case.facts["verified"] else " (whether its traffic is gone was not seen)"
+    if case.still is not None:
+        seen = f" and got {case.still} all the same"
     text = f"{case.treatment} was rolled back {_when(case)}{seen}: {_because(case)}."
     return Answer(level="bad", text=text)
 

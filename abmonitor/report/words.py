@@ -140,12 +140,14 @@ def about(count: float) -> str:
     return f"{float(f'{count:.2g}'):,.0f}"
 
 
-def evidence_told(share: float) -> str:
+def evidence_told(share: float | None) -> str:
     """Whole per cent, rounded down: 100 only where it decides; far beyond that it no longer matters how far.
 
-    >>> evidence_told(0.9999), evidence_told(31.0)
-    ('99', 'over 1,000')
+    >>> evidence_told(0.9999), evidence_told(31.0), evidence_told(None) == UNKNOWN
+    ('99', 'over 1,000', True)
     """
+    if share is None:
+        return UNKNOWN
     return f"{math.floor(100 * share)}" if share < MOST else f"over {100 * MOST:,}"
 
 

@@ -1,5 +1,7 @@
 """What differences are worth in money: per cent of what the control takes in, and profit a prediction. Pure."""
 
+from typing import Any
+
 import msgspec
 
 from abmonitor.report.case import Case
@@ -24,7 +26,7 @@ def revenue(case: Case) -> Revenue:
     cost, unit = price(case)
     q = case.declared.get("q")
     control = case.found["variants"][case.found["control"]]
-    n, tp = control["mature_predictions"], control["mature_counts"]["tp"]
+    n, tp = _judged(case, control), control["mature_counts"]["tp"]
     if q is None:
         why = "no profitability is declared" if case.declared else "the source has no settings"
         return Revenue(each=None, unit=unit, how=why)
@@ -34,6 +36,20 @@ def revenue(case: Case) -> Revenue:
     priced = f" x {cost:,.4g} (cost of an action)" if unit == CURRENCY else ""
     how = f"q {q:.4g} x {tp:,} right actions of {n:,} predictions of the control{priced}"
     return Revenue(each=q * tp / n * cost, unit=unit, how=how)
+
+
+def _judged(case: Case, facts: dict[str, Any]) -> int:
+    """Predictions that profit is a mean over: those of a final label, where missing ones are left out.
+
+    Failed ones are among them; their part of what is final is taken to be that of everything.
+    """
+    final = int(facts["mature_predictions"])
+    labels = case.declared.get("labels") or {}
+    if labels.get("when_missing") != "exclude" or labels.get("observed") != "all" or not final:
+        return final
+    failed: int = round(facts["errors"] * final / facts["predictions"])
+    judged: int = sum(facts["mature_counts"].values())
+    return min(final, judged + failed)
 
 
 def in_money(percent: Range | None, taken: Revenue) -> Range | None:

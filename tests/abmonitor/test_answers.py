@@ -76,9 +76,9 @@ def decided(found: dict[str, Any], action: str, **changes: Any) -> dict[str, Any
     return found
 
 
-def harmed(state: str, **changes: Any) -> dict[str, Any]:
+def harmed(state: str, *, verified: bool = True, **changes: Any) -> dict[str, Any]:
     """The document of what a sequential test has rolled back, or is about to."""
-    found = told(state, verified=True, **changes)
+    found = told(state, verified=verified, **changes)
     judged(found, "rap:sequential", phase="fail", evidence=evidence(8.2, -1.0))
     action = "would_roll_back" if state == "would_roll_back" else "rollback"
     return decided(found, action)
@@ -150,7 +150,7 @@ STATES: dict[str, tuple[Callable[[], dict[str, Any]], dict[str, str], str]] = {
     "would_roll_back": (
         lambda: harmed("would_roll_back"),
         {"verdict": "bad", "hurting": "bad", "sure": "good"},
-        "but this is a dry run and it keeps its traffic: it earned 31 %",
+        "but this is a dry run and it keeps its traffic: it earns 31 %",
     ),
     "ended": (
         lambda: decided(told("ended"), "end", actor="ann", reasons=["we are done"]),
@@ -196,11 +196,56 @@ def test_what_is_not_known_is_never_called_unharmful(state: str) -> None:
 
 
 def test_what_was_switched_off_and_is_not_seen_to_be_gone_is_not_good() -> None:
-    found = harmed("rolled_back")
-    found["comparisons"]["new"]["verified"] = False
-    answer = asked(found)
+    answer = asked(harmed("rolled_back", verified=False))
     assert answer.hurting.level == "watch"
     assert "(whether its traffic is gone was not seen)" in answer.verdict.text
+
+
+@pytest.mark.parametrize(("count", "level"), [(0, "watch"), (50, "bad")])
+def test_traffic_that_a_rollback_did_not_take_away_is_told_and_bad(count: int, level: str) -> None:
+    found = harmed("rolled_back", verified=False)
+    assert found["decisions"][0]["at"] < found["as_of"] - 5 * MINUTE
+    for name, facts in found["variants"].items():
+        facts["windows"] = {"5m": {"predictions": count if name == "new" else 100}}
+    answer = asked(found)
+    assert answer.hurting.level == level
+    told = f"got {count} of the {count + 100} predictions of the latest 5m"
+    assert (told in answer.hurting.text) is (told in answer.verdict.text) is bool(count)
+    found["comparisons"]["new"]["verified"] = True
+    assert asked(found).hurting.level == "good"
+
+
+def test_a_window_that_reaches_behind_the_rollback_says_nothing_of_it() -> None:
+    found = harmed("rolled_back", verified=False)
+    for facts in found["variants"].values():
+        facts["windows"] = {"1h": {"predictions": 100}}
+    assert asked(found).hurting.level == "watch"
+
+
+def test_what_passed_and_is_behind_within_what_is_tolerated_is_not_good() -> None:
+    little = {"estimate": -0.02, "lower": -0.03, "upper": -0.01}
+    answer = asked(told("passed", rap=little))
+    assert (answer.verdict.level, answer.hurting.level) == ("watch", "watch")
+    assert answer.hurting.text.startswith("It is behind, by no more than what is tolerated")
+    assert asked(told("passed", rap=WON)).hurting.level == "good"
+
+
+def test_nothing_is_good_on_data_that_cannot_be_trusted() -> None:
+    found = told("passed", rap=WON)
+    found["comparisons"]["new"]["sample_ratio"]["mixed"] = True
+    answer = asked(found)
+    assert [answer.verdict.level, answer.hurting.level, answer.sure.level] == ["watch"] * 3
+    assert answer.sure.text.startswith("If the data could be trusted: Sure")
+
+
+def test_evidence_that_is_not_known_is_never_told_as_none() -> None:
+    found = told("collecting", rap=UNSURE)
+    judged(found, "rap:sequential", evidence=evidence(0.4, 2.7) | {"harm": None, "safe": None})
+    judged(found, "error_rate:sequential", evidence=evidence(0.4, 2.7))
+    text = asked(found).sure.text
+    assert "error_rate has 10 % of the evidence that a rollback takes" in text
+    assert "of rap it is not known how near a pass is" in text
+    assert " 0 %" not in text
 
 
 def test_a_pause_is_told_and_makes_nothing_look_better() -> None:
@@ -308,6 +353,14 @@ def test_where_only_acted_predictions_have_labels_profit_is_told() -> None:
     )
 
 
+def test_evidence_of_one_test_names_it_once() -> None:
+    found = judged(told("collecting", rap=UNSURE), "rap:sequential", evidence=evidence(2.0, 0.3))
+    judged(found, "error_rate:sequential", evidence=evidence(0.4, 2.7))
+    assert "rap has 50 % of the evidence that a rollback takes, and 10 % of that" in (
+        asked(found).sure.text
+    )
+
+
 # --- trust ----------------------------------------------------------------------------------------
 
 
@@ -381,6 +434,32 @@ def test_an_incomplete_state_is_told_whatever_the_state_is() -> None:
     answer = asked(found)
     assert answer.trust.level == "watch"
     assert "was lost in part" in answer.trust.text
+
+
+def unlabelled(found: dict[str, Any], part: float, when_missing: str) -> dict[str, Any]:
+    """The document in which so many of the treatment's final labels are missing."""
+    found["declared"]["labels"]["when_missing"] = when_missing
+    facts = found["variants"]["new"]
+    counts = facts["mature_counts"]
+    facts["mature_counts"] = {cell: round(n * (1 - part)) for cell, n in counts.items()}
+    return found
+
+
+def test_labels_that_are_missing_of_one_variant_are_not_trusted() -> None:
+    answer = asked(unlabelled(told("collecting"), 0.4, "exclude")).trust
+    assert answer.level == "bad"
+    assert "labels are missing unevenly, and left out: 4" in answer.text
+    assert asked(unlabelled(told("collecting"), 0.0, "exclude")).trust.level == "good"
+    assert asked(unlabelled(told("collecting"), 0.4, "negative")).trust.level == "good"
+
+
+def test_many_events_that_were_not_used_are_told() -> None:
+    found = told("collecting")
+    events = {"accepted": 900, "late": 60, "unmatched": 0, "rejected": 40, "duplicate": 500}
+    answer = asked(found, events=events).trust
+    assert answer.level == "watch"
+    assert "of 1,000 events some were not used: 60 late, 40 rejected" in answer.text
+    assert asked(found, events=events | {"late": 5, "rejected": 4}).trust.level == "good"
 
 
 def test_drift_is_to_be_watched() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from support.eventfiles import SETTINGS, Event, outcome, prediction, traffic
 from support.running import Running
@@ -25,6 +26,7 @@ from abmonitor.report.build import as_document, build
 from abmonitor.report.content import Chart, Report, Table
 from abmonitor.report.gather import Gathered, GatherError, from_file
 from abmonitor.report.write import escaped, html, markdown, script_json
+from metrics.experiment import HOUR
 
 
 SEQUENTIAL = (
@@ -122,7 +124,7 @@ def test_the_first_page_says_what_to_do_and_what_it_rests_on(
     assert "**Keep old. new was rolled back on 2024-01-01 " in text
     mature = given.found["variants"]["new"]["mature_predictions"]
     assert f"Predictions: {mature:,} of new" in text
-    assert "What the rollback saved, an estimate:" in text
+    assert "What the rollback saved, an estimate" in text
 
 
 def test_the_sections_come_in_the_order_in_which_people_read_them(
@@ -266,6 +268,7 @@ PROMOTIONS = [
     ("hold", "recommend", 0.9, "Decide nothing until the hold is over."),
     ("suspect", "reject", 0.9, "Take new back and keep old."),
     ("ended", "recommend", 0.9, "Nothing is to be decided here any more."),
+    ("ended", "reject", -0.2, "Nothing is to be decided here any more."),
 ]
 
 
@@ -278,6 +281,79 @@ def test_what_is_recommended_follows_from_the_state_and_the_lower_bound(
     facts |= {"state": state, "recommendation": word}
     facts["net_business_value"]["lower"] = lower
     assert as_document(given)["treatments"]["new"]["recommendation"].startswith(words)
+
+
+def test_what_is_behind_is_not_recommended_though_its_net_business_value_is_above_0(
+    gathered: Callable[..., Gathered],
+) -> None:
+    given = gathered(harm=False, count=1_500)
+    facts = given.found["comparisons"]["new"]
+    facts |= {"state": "passed", "recommendation": "strongly recommend"}
+    facts["net_business_value"]["lower"] = 2.5
+    facts["differences"]["rap"] = {"estimate": -0.02, "lower": -0.03, "upper": -0.01}
+    text = as_document(given)["treatments"]["new"]["recommendation"]
+    assert text.startswith(
+        "Whether to switch to new is your choice: it has a net business value of"
+    )
+    assert "but is behind" in text
+
+
+def test_a_rollback_that_moved_no_traffic_asks_for_that(gathered: Callable[..., Gathered]) -> None:
+    given = gathered()
+    at = next(each["at"] for each in given.found["decisions"] if each["action"] == "rollback")
+    given.found["as_of"] = at + 3 * HOUR
+    for facts in given.found["variants"].values():
+        facts["windows"] = {"1h": {"predictions": 700}}
+    found = as_document(given)["treatments"]["new"]
+    assert found["recommendation"].startswith("Keep old and take the traffic of new away. new was")
+    assert "did not take its traffic away" in found["saved"]["why_not"]
+
+
+def test_without_a_rollback_nothing_is_told_of_how_a_saving_is_estimated(
+    gathered: Callable[..., Gathered],
+) -> None:
+    text = markdown(build(gathered(harm=False)))
+    assert "n/a: it was not rolled back" in text
+    assert "An estimate, not a measurement" not in text
+    assert "An estimate, not a measurement" in markdown(build(gathered()))
+
+
+def test_a_sum_of_which_one_part_has_no_bounds_is_told_to_be_too_sure(
+    gathered: Callable[..., Gathered],
+) -> None:
+    given = gathered()
+    differences = given.found["comparisons"]["new"]["differences"]
+    differences["error_rate"] = {"estimate": 0.0, "lower": None, "upper": None}
+    assert "how far off its error rate may be is not known" in markdown(build(given))
+    differences["error_rate"] = {"estimate": 0.0, "lower": -0.01, "upper": 0.01}
+    assert "Mind the sum" not in markdown(build(given))
+
+
+def test_a_value_whose_sign_is_not_known_is_told_so(gathered: Callable[..., Gathered]) -> None:
+    given = gathered()
+    value = given.found["comparisons"]["new"]["net_business_value"]
+    value |= {"estimate": -0.7, "lower": -5.1, "upper": 3.7}
+    assert "on which side of 0 it lies is not decided" in markdown(build(given))
+    value |= {"upper": -0.1}
+    assert "on which side of 0" not in markdown(build(given))
+
+
+def test_a_hundred_looks_alarm_falsely_as_often_as_the_report_says(
+    gathered: Callable[..., Gathered],
+) -> None:
+    looks, normal = 100, np.random.default_rng(7).standard_normal((4_000, 100))
+    scores = np.cumsum(normal, axis=1) / np.sqrt(np.arange(1, looks + 1))
+    assert (np.abs(scores) > 1.96).any(axis=1).mean() > 1 / 3
+    text = markdown(build(gathered()))
+    assert "hundred times as data come in it alarms falsely more than one time in three" in text
+
+
+def test_without_profitability_nothing_is_said_of_the_declared_one(
+    gathered: Callable[..., Gathered],
+) -> None:
+    report = build(gathered(UNPRICED))
+    where = "The range in which the treatment is ahead"
+    assert cell(report, where, "unit profitability q", 4) == "\N{EN DASH}"
 
 
 def test_missing_late_and_rejected_events_are_told(tmp_path: Path) -> None:
@@ -537,6 +613,44 @@ def test_what_is_no_replay_is_refused(wrong: str, run: Run, tmp_path: Path) -> N
     result = run("offers", "--from", path, "-o", tmp_path / "report.html")
     assert result.exit_code == 2
     assert words in result.stderr
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"experiments": {"\xff": 1}}'])
+def test_what_cannot_be_read_as_json_is_told(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "replay.json"
+    path.write_bytes(content)
+    with pytest.raises(GatherError, match="not JSON"):
+        from_file(path, "offers")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("comparisons", "new", "state"), "exploded"),
+        (("comparisons", "new", "differences", "rap", "upper"), "much"),
+        (("comparisons", "new", "sample_ratio", "limit"), None),
+        (("variants", "new", "mature_counts"), {}),
+        (("variants", "old", "errors"), []),
+        (("series", "labelled"), None),
+        (("comparisons",), None),
+        (("decisions", 0, "actor"), 5),
+    ],
+)
+def test_a_document_that_was_edited_is_refused_and_nothing_is_written(
+    place: tuple[str | int, ...], value: Any, run: Run, tmp_path: Path
+) -> None:
+    document_ = json.loads(replay())
+    found = document_["experiments"]["offers"]
+    for name in place[:-1]:
+        found = found[name]
+    found[place[-1]] = value
+    path = tmp_path / "replay.json"
+    path.write_text(json.dumps(document_))
+    result = run("offers", "--from", path, "-o", tmp_path / "report.html")
+    assert result.exit_code == 2
+    assert "is not as this version of abmonitor writes it" in result.stderr
+    assert "replay the events again" in result.stderr
     assert not (tmp_path / "report.html").exists()
 
 

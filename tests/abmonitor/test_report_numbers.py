@@ -1,5 +1,6 @@
 """What a report computes: what a rollback saved, and what alone would flip the verdict."""
 
+import copy
 import doctest
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ from abmonitor.report import figures, lines, words, write
 from abmonitor.report.case import Case
 from abmonitor.report.figures import bounded, share
 from abmonitor.report.flip import terms
+from abmonitor.report.opening import saved_sentence
 from abmonitor.report.saved import Range, Saved, saved
 from abmonitor.report.worth import in_money, revenue
 from metrics.experiment import DAY, HOUR
@@ -53,15 +55,19 @@ def case(**changes: Any) -> Case:
         "mature_predictions": 5_000,
         "mature_counts": {"tp": 500, "fp": 500, "tn": 3_500, "fn": 500},
         "metrics": {"accuracy": 0.8, "latency_mean_ms": 30.0, "error_rate": 0.01},
+        "errors": 0,
+        "windows": {"1h": {"predictions": 500}, "1d": {"predictions": 5_000}},
     }
     facts = {
         "state": "rolled_back",
         "epoch": 1,
+        "verified": True,
         "differences": {"profit_per_prediction": LOSS},
         "net_business_value": {**range_of(None), "parts": {}},
     }
     found = {
         "control": "old",
+        "as_of": ROLLED_BACK + 2 * HOUR,
         "variants": {"old": variant, "new": variant},
         "comparisons": {"new": facts | changes.pop("facts", {})},
         "decisions": [decision],
@@ -107,6 +113,15 @@ def test_a_plan_by_number_is_what_is_left_of_it() -> None:
     assert left(saved(made, None)) == 7_000
     over = case(testing={"max_duration_ms": None, "planned": 3_000.0})
     assert left(saved(over, None)) == 0
+
+
+def test_what_was_lost_and_what_was_gained_are_told_apart() -> None:
+    assert "It has lost 30,000 [20,000, 40,000] currency units" in saved_sentence(
+        saved(case(), None)
+    )
+    gain = {"estimate": 0.3, "lower": 0.2, "upper": 0.4}
+    found = saved(case(facts={"differences": {"profit_per_prediction": gain}}), None)
+    assert "It has gained 30,000 [20,000, 40,000] currency units" in saved_sentence(found)
 
 
 def test_a_plan_that_is_over_leaves_nothing() -> None:
@@ -165,7 +180,40 @@ def test_a_second_life_counts_its_own() -> None:
     made.found["decisions"].insert(0, rearm)
     found = saved(made, None)
     assert found.made == 4_900
+    assert "since it was re-armed" in saved_sentence(found)
     assert left(found) == pytest.approx(500 * (5 + 48 - 10))
+
+
+def test_a_rollback_that_left_the_traffic_where_it_was_saved_nothing() -> None:
+    made = case(facts={"verified": False})
+    found = saved(made, None)
+    assert (found.saved, found.exposure) == (None, None)
+    assert "it got 500 of the 1,000 predictions of the latest 1h" in (found.why_not or "")
+    strays = copy.deepcopy(made)
+    strays.found["variants"]["new"] = {
+        **made.found["variants"]["new"],
+        "windows": {"1h": {"predictions": 3}},
+    }
+    assert saved(strays, None).saved is not None
+    assert "if its traffic went, which was not seen" in saved_sentence(saved(strays, None))
+    assert "not seen" not in saved_sentence(saved(case(), None))
+
+
+@pytest.mark.parametrize("state", ["rolling_back", "verifying", "rollback_failed"])
+def test_a_rollback_that_is_not_done_saved_nothing_yet(state: str) -> None:
+    found = saved(case(facts={"state": state, "verified": None}), None)
+    assert found.saved is None
+    assert "not done yet" in (found.why_not or "")
+
+
+def test_revenue_is_a_mean_over_what_profit_is_a_mean_over() -> None:
+    made = case()
+    made.found["declared"]["labels"] = {"when_missing": "exclude", "observed": "all"}
+    control = {**made.found["variants"]["old"], "mature_predictions": 10_000, "predictions": 10_000}
+    made.found["variants"]["old"] = {**control, "errors": 100}
+    assert revenue(made).each == pytest.approx(3.0 * 500 / 5_100 * 20)
+    made.found["declared"]["labels"]["when_missing"] = "negative"
+    assert revenue(made).each == pytest.approx(3.0 * 500 / 10_000 * 20)
 
 
 POINTS = st.floats(-50, 50).filter(lambda value: abs(value) > 1e-3)
