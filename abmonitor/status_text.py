@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, OverflowMethod, RenderableType
 from rich.text import Text
 
 from abmonitor.api_types import (
@@ -36,7 +36,7 @@ def render(found: Status) -> RenderableType:
     if found.problem:
         parts.append(Text(f"! the monitor is not ready: {found.problem}", style="bold red"))
     for experiment in found.experiments:
-        parts += [*_experiment(experiment, found.as_of), Text()]
+        parts += [*experiment_text(experiment, found.as_of), Text()]
     if not found.experiments:
         parts.append(Text("nothing was read yet"))
     else:
@@ -44,11 +44,11 @@ def render(found: Status) -> RenderableType:
     return Group(*parts)
 
 
-def _experiment(found: ExperimentStatus, as_of: int | None) -> Iterator[RenderableType]:
-    head = Text.assemble((found.name, "bold"), ": ", state_text(found.state))
-    if found.dry_run:
-        head.append(" (dry run: nothing is rolled back)", style="magenta")
-    yield head
+def experiment_text(
+    found: ExperimentStatus, as_of: int | None, *, unbroken: bool = True
+) -> Iterator[RenderableType]:
+    """All of one experiment; `unbroken`: a command stays one line, wider than the screen if need be."""
+    yield _head(found)
     yield rows_table(
         {
             "control": found.control,
@@ -58,7 +58,27 @@ def _experiment(found: ExperimentStatus, as_of: int | None) -> Iterator[Renderab
         }
     )
     for treatment in found.treatments:
-        yield from _treatment(treatment, as_of)
+        yield from _treatment(treatment, as_of, unbroken=unbroken)
+
+
+def experiment_line(found: ExperimentStatus) -> Text:
+    """One experiment on one line: the worst of it, and what it is estimated to lose."""
+    line = _head(found)
+    if found.labels_stalled:
+        line.append("  labels STALLED", style="bold red")
+    for treatment in found.treatments:
+        line.append(f"  {treatment.treatment} {_percent(treatment.share)}")
+        if treatment.at_risk.an_hour:
+            line.append(f", at risk {_at_risk(treatment.at_risk)}")
+    line.no_wrap, line.overflow = True, "ellipsis"
+    return line
+
+
+def _head(found: ExperimentStatus) -> Text:
+    head = Text.assemble((found.name, "bold"), ": ", state_text(found.state))
+    if found.dry_run:
+        head.append(" (dry run: nothing is rolled back)", style="magenta")
+    return head
 
 
 def _labels(found: ExperimentStatus) -> str:
@@ -66,7 +86,9 @@ def _labels(found: ExperimentStatus) -> str:
     return f"STALLED: predictions get no outcomes; {final}" if found.labels_stalled else final
 
 
-def _treatment(found: TreatmentStatus, as_of: int | None) -> Iterator[RenderableType]:
+def _treatment(
+    found: TreatmentStatus, as_of: int | None, *, unbroken: bool
+) -> Iterator[RenderableType]:
     head = Text.assemble("\n", (found.treatment, "bold"), ": ", state_text(found.state))
     if found.since is not None:
         head.append(f" since {moment(found.since)}")
@@ -94,8 +116,9 @@ def _treatment(found: TreatmentStatus, as_of: int | None) -> Iterator[Renderable
     yield rows_table(rows)
     for guardrail in found.guardrails:
         yield _guardrail(guardrail)
-    for command in found.commands:  # whole, however long, so that they can be copied
-        yield Text(command, no_wrap=True, overflow="ignore")
+    overflow: OverflowMethod = "ignore" if unbroken else "fold"
+    for command in found.commands:
+        yield Text(command, no_wrap=unbroken, overflow=overflow)  # one that is whole can be copied
 
 
 def _shares(found: TreatmentStatus) -> str:

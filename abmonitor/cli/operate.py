@@ -21,9 +21,11 @@ from abmonitor.cli.common import (
     say,
     wrong_usage,
 )
+from abmonitor.cli.watching import EVERY, LEAST, watch
 from abmonitor.secret import Secret, SecretError
 from abmonitor.status_text import show
 from abmonitor.summary import moment
+from metrics.duration import Duration
 
 
 Url = Annotated[str, typer.Option(envvar="ABMONITOR_URL", help="Where the monitor is.")]
@@ -62,10 +64,34 @@ def status_command(
     named: ExperimentToo = None,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
-    as_json: Json = False,
+    watching: Annotated[
+        bool, typer.Option("--watch", help="Keep it on the screen until Ctrl-C.")
+    ] = False,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help=f"How often --watch asks; default: {EVERY}.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print one JSON document and nothing else; with --watch one a line."
+        ),
+    ] = False,
 ) -> None:
     """Show on one screen how experiments stand, and the commands to act on them."""
     wanted, client = chosen("status", experiment, named), client_of(url, token_file)
+    if watching:
+        try:
+            watch(client, url, wanted, every=_every(every), as_json=as_json)
+        except ApiError as error:
+            _end("status", error)
+        return
+    if every is not None:
+        wrong_usage("status: --every needs --watch")
     try:
         document = client.get("/api/v1/status", experiment=wanted)
     except ApiError as error:
@@ -78,6 +104,17 @@ def status_command(
     except msgspec.ValidationError:
         failed(f"status: {url} did not answer as a monitor of this version does")
     show(Console(highlight=False), found)
+
+
+def _every(given: str | None) -> Duration:
+    """How often to ask; ends the program with status 2 where that is no duration, or too short."""
+    try:
+        found = EVERY if given is None else Duration.parse(given)
+    except ValueError as error:
+        wrong_usage(f"status: --every: {error}")
+    if found < LEAST:
+        wrong_usage(f"status: --every: expected {LEAST} or more, got {found}")
+    return found
 
 
 def pause_command(
