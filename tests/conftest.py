@@ -29,12 +29,12 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
-SERIAL = {"kafka_servers", "kafka_topics", "own_kafka", "secured_kafka"}
+SERIAL = {"browser", "kafka_servers", "kafka_topics", "own_kafka", "secured_kafka"}
 """Fixtures whose tests mostly wait: beside those that calculate, what they wait for would take its time."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests on a Kafka and those of chaos: no others are run beside them (`make test`).
+    """Mark the tests on a Kafka, in a browser and those of chaos: no others are run beside them (`make test`).
 
     Tests on a real flagd are left out where there is none.
     """
