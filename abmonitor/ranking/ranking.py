@@ -1,29 +1,20 @@
 """Models in the order of what they earn, how sure that is, and what deciding without a model would earn. Pure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from abmonitor.ranking.order import Within, net_of, ranked, tied_of, within_of
 from abmonitor.ranking.plan import Plan
 from abmonitor.ranking.reading import Candidates
 from abmonitor.ranking.tally import ALWAYS, Rows, Tally, tallied, with_baselines
-from metrics.assumptions import IntArray, Ranks, ranks, rap_range
-from metrics.candidates import BASELINES, BoolArray, Earnings, FloatArray, Models, quotient
-from metrics.resampling import (
-    LEVEL,
-    Replicates,
-    interval,
-    joint_interval,
-    row_worth,
-    tied_with_best,
-)
+from metrics.assumptions import IntArray
+from metrics.candidates import BASELINES, BoolArray, FloatArray, Models, quotient
+from metrics.resampling import Replicates, interval, joint_interval
 
-
-ROUNDING = 1e-12
-"""Sums that differ by less, in shares of the largest of them, are equal."""
 
 Name = Literal[
     "rap",
@@ -42,14 +33,6 @@ Name = Literal[
 ]
 NAMES: tuple[Name, ...] = get_args(Name)
 """Columns of numbers that models and baselines have."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Within:
-    """What the range of assumptions leaves open for M models: RAP (-inf: no bound) and ranks."""
-
-    rap: tuple[FloatArray, FloatArray]
-    ranks: Ranks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +94,7 @@ class Ranking:
 
     def net(self) -> FloatArray:
         """What models and baselines (M + 4,) are ordered by: gains, or TP - FP/(q - 1)."""
-        return _net(self.plan, self.tally)
+        return net_of(self.plan, self.tally)
 
     def column(self, name: Name) -> FloatArray:
         """One column (M + 4,): NaN where it cannot be known; profit in money where that is known."""
@@ -247,80 +230,18 @@ def concluded(
     candidates: Candidates, plan: Plan, tally: Tally, tuning: Tuning | None = None
 ) -> Ranking:
     """Order what was added up over the rows: models, and behind them the baselines."""
-    net = _net(plan, tally)
-    placed, order = _ranked(net[: -len(BASELINES)])
+    net = net_of(plan, tally)
+    placed, order = ranked(net[: -len(BASELINES)])
     return Ranking(
         plan=plan,
         tally=tally,
         ranks=placed,
         order=order,
-        tied=_tied(plan, tally, net),
-        within=_within(plan, tally),
+        tied=tied_of(plan, tally, net),
+        within=within_of(plan, tally),
         tuning=tuning,
         dropped=candidates.dropped,
         faults=dict(candidates.faults),
         constant=candidates.constant,
         left_out=candidates.left_out,
     )
-
-
-def rap_of(plan: Plan, tally: Tally) -> FloatArray:
-    """RAP of everything that was tallied, at the q that models are ordered by or of money of rows."""
-    return _earned(tally).rap if plan.q is None else tally.counts.rap(plan.q)
-
-
-def _net(plan: Plan, tally: Tally) -> FloatArray:
-    if plan.q is not None:
-        return tally.counts.net(plan.q)
-    return _earned(tally).gain
-
-
-def _earned(tally: Tally) -> Earnings:
-    if tally.earnings is None:
-        raise ValueError("expected assumptions about profitability, or values and costs of rows")
-    return tally.earnings
-
-
-def _ranked(net: FloatArray) -> tuple[IntArray, npt.NDArray[np.intp]]:
-    """Rank of each, 1 + how many are ahead by more than rounding, and their order."""
-    order = np.argsort(-net, kind="stable")
-    placed = np.empty(len(net), np.int64)
-    slack = ROUNDING * np.abs(net).max(initial=0.0)
-    for run in _runs(net[order], slack):
-        chosen = np.sort(order[run])
-        order[run], placed[chosen] = chosen, run.start + 1
-    return placed, order
-
-
-def _runs(falling: FloatArray, slack: float) -> Iterator[slice]:
-    """Stretches of equal numbers."""
-    cuts = np.flatnonzero(falling[:-1] - falling[1:] > slack) + 1
-    for start, stop in zip([0, *cuts], [*cuts, len(falling)], strict=True):
-        yield slice(int(start), int(stop))
-
-
-def _tied(plan: Plan, tally: Tally, net: FloatArray) -> BoolArray | None:
-    drawn = tally.replicates
-    if drawn is None:
-        return None
-    if plan.q is not None:
-        return tied_with_best(net, drawn.net(plan.q), row_worth=row_worth(plan.q), level=LEVEL)
-    if drawn.gain is None:
-        raise ValueError("expected replicates with money")
-    return tied_with_best(net, drawn.gain, row_worth=_row_money(tally), level=LEVEL)
-
-
-def _row_money(tally: Tally) -> float:
-    """What one row more or less may be worth: the mean of what a positive may gain, or of what an action costs."""
-    counts, always = tally.counts, len(tally.counts.models) - len(BASELINES)
-    positives, rows = counts.positives, counts.positives + counts.negatives
-    gain = _earned(tally).achievable / positives if positives else 0.0
-    spent = 0.0 if tally.spent is None or not rows else float(tally.spent[always]) / rows
-    return max(gain, spent)
-
-
-def _within(plan: Plan, tally: Tally) -> Within | None:
-    if plan.assumed is None or not plan.ranges:
-        return None
-    counts = tally.counts.of(np.arange(len(tally.counts.models) - len(BASELINES)))
-    return Within(rap_range(tally.counts, plan.assumed.range), ranks(counts, plan.assumed.range))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from abmonitor.ranking.order import rap_of
 from abmonitor.ranking.plan import Plan
 from abmonitor.ranking.ranking import (
     Ranking,
@@ -17,7 +18,6 @@ from abmonitor.ranking.ranking import (
     acting,
     concluded,
     one_pass,
-    rap_of,
     sound,
 )
 from abmonitor.ranking.reading import Candidates

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.candidates import Sample, sample
 
-from abmonitor.ranking import ranking as ranking_module
+from abmonitor.ranking import order as order_module
 from abmonitor.ranking.assumed import assumed
 from abmonitor.ranking.lead import notes, sentences
 from abmonitor.ranking.plan import Plan
@@ -60,7 +60,7 @@ def test_ties_allow_for_one_row_more_or_less(
         seen.append(row_worth)
         return tied_with_best(*given, row_worth=row_worth, level=level)
 
-    monkeypatch.setattr(ranking_module, "tied_with_best", watched)
+    monkeypatch.setattr(order_module, "tied_with_best", watched)
     rank(sample().candidates, Plan(**how, replicates=40))
     assert seen == pytest.approx([worth])
 

@@ -77,12 +77,12 @@ def table(**columns: Any) -> pa.Table:
         '"label","a","b"\n"1","0.5","1"\n"0",0.25,0\n1,.75,1e0\n',
         "label,a,b\nTrue,0.5,True\nFalse,+0.25,False\nTRUE,7.5e-1,true\n",
         "label,a,b\n1.0,0.5,TRUE\n0.0,0.25,0\n1,0.75,1\n",
-        gzip.compress(CSV.encode()),
+        gzip.compress(CSV.encode(), mtime=0),
         JSON,
         JSON.replace("\n", "\r\n\r\n"),
         JSON.replace("0.5", '"0.5"').replace("true", '"True"'),
         JSON.replace("true", "1").replace('"b": 1', '"b": true'),
-        gzip.compress(JSON.encode()),
+        gzip.compress(JSON.encode(), mtime=0),
         table(),
         table(label=[True, False, True], b=[True, False, True]),
         table(a=pa.array(np.array([0.5, 0.25, 0.75], np.float16))),
@@ -314,7 +314,7 @@ def test_broken_files_are_told_from_wrong_ones(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ContentsError, match="cannot be read as Parquet"):
         open_candidates(path, Roles())
-    assert "is Parquet packed by gzip" in refused(tmp_path, gzip.compress(b"PAR1"))
+    assert "is Parquet packed by gzip" in refused(tmp_path, gzip.compress(b"PAR1", mtime=0))
 
 
 def test_a_file_that_changes_between_passes_is_refused(tmp_path: Path) -> None:
