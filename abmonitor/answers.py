@@ -13,6 +13,7 @@ from abmonitor.report.case import OFF, Answer, Case, Level, Tested
 from abmonitor.report.trust import trusted
 from abmonitor.report.verdicts import verdict_of
 from abmonitor.report.words import evidence_told, number
+from abmonitor.web.words import metric_name
 
 
 __all__ = ["Answer", "Answers", "Level", "answers"]
@@ -166,7 +167,7 @@ def _most_harmful(tested: Iterable[Tested]) -> Tested | None:
 
 
 def _evidence_of_harm(found: Tested) -> str:
-    return f"{found.metric} has {evidence_told(found.harm)} % of the evidence that a rollback takes"
+    return f"{metric_name(found.metric)} has {evidence_told(found.harm)} % of the evidence that a rollback takes"
 
 
 def _sure(case: Case) -> Answer:
@@ -227,11 +228,13 @@ def _evidence(case: Case) -> str:
     told = "no sequential test has any evidence" if harm is None else _evidence_of_harm(harm)
     unknown = case.untold
     if unknown:
-        return f"{told}; of {', '.join(unknown)} it is not known how near a pass is"
+        return (
+            f"{told}; of {', '.join(map(metric_name, unknown))} it is not known how near a pass is"
+        )
     least = min(
         ((each.safe, each.metric) for each in case.tested if each.safe is not None), default=None
     )
     if least is None:
         return told
-    whose = "" if harm is not None and harm.metric == least[1] else f"{least[1]} "
+    whose = "" if harm is not None and harm.metric == least[1] else f"{metric_name(least[1])} "
     return f"{told}, and {whose}{evidence_told(least[0])} % of that which a pass takes"

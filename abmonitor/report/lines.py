@@ -73,7 +73,7 @@ def lines(given: Gathered) -> Iterator[Section]:
     series = given.series
     if series is None:
         text = "The source has no lines over time: it was written by an older version."
-        yield Section(title="Over time", blocks=(Text(text),), begins_page=True)
+        yield Section(title="Over time", blocks=(Text(text),))
         return
     charts = [_labelled(series)]
     charts += [_value(series, name) for name in series["labelled"]["net_business_value"]]
@@ -87,7 +87,6 @@ def lines(given: Gathered) -> Iterator[Section]:
             ),
             *charts,
         ),
-        begins_page=True,
     )
 
 

@@ -244,7 +244,7 @@ def test_evidence_that_is_not_known_is_never_told_as_none() -> None:
     judged(found, "error_rate:sequential", evidence=evidence(0.4, 2.7))
     text = asked(found).sure.text
     assert "error_rate has 10 % of the evidence that a rollback takes" in text
-    assert "of rap it is not known how near a pass is" in text
+    assert "of RAP it is not known how near a pass is" in text
     assert " 0 %" not in text
 
 
@@ -316,13 +316,13 @@ def test_evidence_near_a_rollback_is_to_be_watched() -> None:
     found = judged(told("collecting", rap=UNSURE), "rap:sequential", evidence=evidence(2.5, 0.1))
     answer = asked(found)
     assert answer.hurting.level == "watch"
-    assert "rap has 62 % of the evidence that a rollback takes" in answer.hurting.text
+    assert "RAP has 62 % of the evidence that a rollback takes" in answer.hurting.text
 
 
 def test_the_test_that_has_least_says_how_far_a_pass_is() -> None:
     found = judged(told("healthy", rap=UNSURE), "rap:sequential", evidence=evidence(0.4, 2.7))
     judged(found, "error_rate:sequential", evidence=evidence(0.0, 0.6))
-    assert "error_rate 20 % of that which a pass takes" in asked(found).sure.text
+    assert "error rate 20 % of that which a pass takes" in asked(found).sure.text
 
 
 def test_what_is_behind_and_tested_by_nothing_is_bad() -> None:
@@ -356,7 +356,7 @@ def test_where_only_acted_predictions_have_labels_profit_is_told() -> None:
 def test_evidence_of_one_test_names_it_once() -> None:
     found = judged(told("collecting", rap=UNSURE), "rap:sequential", evidence=evidence(2.0, 0.3))
     judged(found, "error_rate:sequential", evidence=evidence(0.4, 2.7))
-    assert "rap has 50 % of the evidence that a rollback takes, and 10 % of that" in (
+    assert "RAP has 50 % of the evidence that a rollback takes, and 10 % of that" in (
         asked(found).sure.text
     )
 
