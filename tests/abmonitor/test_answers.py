@@ -243,7 +243,7 @@ def test_evidence_that_is_not_known_is_never_told_as_none() -> None:
     judged(found, "rap:sequential", evidence=evidence(0.4, 2.7) | {"harm": None, "safe": None})
     judged(found, "error_rate:sequential", evidence=evidence(0.4, 2.7))
     text = asked(found).sure.text
-    assert "error_rate has 10 % of the evidence that a rollback takes" in text
+    assert "error rate has 10 % of the evidence that a rollback takes" in text
     assert "of RAP it is not known how near a pass is" in text
     assert " 0 %" not in text
 
