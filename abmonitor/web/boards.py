@@ -1,5 +1,6 @@
-"""The boards of what is looked at: each view is rendered once, whoever looks, and only while somebody does. Pure."""
+"""The boards of what is looked at: each view is rendered once, whoever looks, and only while somebody does. Pure, but for a clock."""
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from abmonitor.web.fleet import FleetPage
 MOST = 128
 """Boards that are kept; who looks at one that was forgotten gets all of it anew."""
 
+AGAIN_S = 0.5
+"""A picture that is not whole is not made anew before, however many look."""
+
 Draw = Callable[[View, str | None, int], Picture]
 
 
@@ -22,10 +26,18 @@ class _Kept:
     board: Board = field(default_factory=Board)
     picture: Picture | None = None
     seen: tuple[View, str | None] | None = None
+    made: float = 0.0
+    """When the picture was, in seconds."""
 
     def is_of(self, view: View, problem: str | None) -> bool:
         """Whether the picture is of this view."""
         return self.seen is not None and self.seen[0] is view and self.seen[1] == problem
+
+    def is_due(self, view: View, problem: str | None) -> bool:
+        """Whether another picture is to be made."""
+        if self.picture is None or not self.is_of(view, problem):
+            return True
+        return not self.picture.whole and time.monotonic() - self.made >= AGAIN_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +83,8 @@ class Boards:
         if len(self._kept) > MOST:
             self._kept.popitem(last=False)
         view, problem = self.view(), self.problem()
-        if kept.picture is None or not kept.picture.whole or not kept.is_of(view, problem):
+        if kept.picture is None or kept.is_due(view, problem):
             kept.picture = kept.draw(view, problem, self.clock())
-            kept.seen = view, problem
+            kept.seen, kept.made = (view, problem), time.monotonic()
             kept.board.show(kept.picture)
         return Shown(kept.board, kept.picture)

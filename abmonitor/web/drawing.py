@@ -8,6 +8,8 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 120, 28
 """Of a spark line."""
+COLOURS = 5
+"""Of treatments; the sixth has that of the first again."""
 BAR = 96
 """The width of a bar."""
 

@@ -11,19 +11,19 @@ from abmonitor.answers import answers
 from abmonitor.api_types import ExperimentStatus
 from abmonitor.document import experiment as document
 from abmonitor.progress import nearest, share_of
-from abmonitor.series import series
+from abmonitor.series import headline, series
 from abmonitor.status import status
 from abmonitor.view import ExperimentView, View
 from abmonitor.web import words
 from abmonitor.web.board import Cells, Picture
+from abmonitor.web.drawing import COLOURS
 from abmonitor.web.rendering import rendered
 from abmonitor.web.tables import decision_rows, tables
+from alerts.standing import Standing
 
 
 DRAWN_S = 1.5
 """Charts and their tables are made anew at most so often; words and the numbers of now with every view."""
-COLOURS = 5
-"""Of treatments; the sixth has that of the first again."""
 PARTS = ("accuracy", "latency", "errors")
 VERBS = ("rollback", "pause", "resume", "rearm")
 
@@ -36,12 +36,19 @@ def colours(view: ExperimentView) -> dict[str, str]:
 
 
 def worst_first(view: ExperimentView) -> list[tuple[int, str]]:
-    """The treatments with their places in the settings, the worst first."""
-    states = {name: standing.state.value for name, standing in view.book.standings.items()}
-    places = enumerate(view.experiment.treatments)
-    return sorted(
-        places, key=lambda each: (words.severity(states.get(each[1], "collecting")), each[0])
-    )
+    """The treatments with their places in the settings, the worst first, and then what loses most."""
+    metric = headline(view.experiment)
+
+    def order(each: tuple[int, str]) -> tuple[int, float, int]:
+        place, name = each
+        compared, state = (
+            view.comparisons.get(name),
+            view.book.standings.get(name, Standing()).state,
+        )
+        found = None if compared is None else compared.differences.get(metric)
+        return words.severity(state), 0.0 if found is None else min(0.0, found.estimate), place
+
+    return sorted(enumerate(view.experiment.treatments), key=order)
 
 
 @dataclass(slots=True)
@@ -60,7 +67,7 @@ class ExperimentPage:
         (told,) = status(view, problem, now, (name,)).experiments
         self._draw(one)
         parts = dict(_parts(one, found, told, now, problem))
-        parts["as-of"] = words.clock(view.as_of)
+        parts["as-of-day"], parts["as-of"] = words.day(view.as_of), words.clock(view.as_of)
         parts["problem"] = rendered("problem.html", problem=problem)
         lists = {**self._tables, "rows-decisions": decision_rows(found["decisions"])}
         return Picture(parts, lists, self._series, whole=self._of is one)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
@@ -14,6 +14,7 @@ from abmonitor.series import headline, spark
 from abmonitor.view import ExperimentView, View
 from abmonitor.web import words
 from abmonitor.web.board import Cells, Picture
+from abmonitor.web.drawing import COLOURS, HEIGHT
 from abmonitor.web.drawing import spark as drawn
 from abmonitor.web.rendering import macro, rendered
 from alerts.standing import Pause, Standing
@@ -25,7 +26,7 @@ OLD = 2 * MINUTE
 DRAWING_S = 0.06
 """Of every picture, for spark lines: those that are left are drawn with the next ones, the worst first."""
 REDRAWN_S = 60.0
-"""A spark line is not drawn again before: the number beside it is always of now."""
+"""What a spark line goes through is not asked for again before; it ends at the number beside it."""
 _CELLS = ("name", "state", "risk", "difference", "line", "traffic", "why")
 
 
@@ -47,6 +48,8 @@ class Row:
     metric: str
     difference: float | None
     reasons: tuple[str, ...]
+    old: bool = False
+    """Whether its newest data is too old for anything to be called good."""
     spark: str = ""
     """SVG, once it is drawn."""
 
@@ -59,8 +62,9 @@ class Row:
 
     @property
     def level(self) -> str:
-        """The level of its state."""
-        return words.level_of(self.state)
+        """The level of its state; what rests on old data is to be looked at."""
+        found = words.level_of(self.state)
+        return "watch" if self.old and found != "bad" else found
 
     @property
     def order(self) -> tuple[int, float, str, int]:
@@ -70,11 +74,37 @@ class Row:
 
 
 @dataclass(slots=True)
+class _Line:
+    """A spark line, drawn anew where its end has moved so far that it can be seen."""
+
+    asked: float
+    """When its values were asked for, in seconds."""
+    values: Sequence[float | None]
+    cls: str
+    _end: float | None = None
+    _drawn: Markup | None = None
+
+    def to(self, end: float | None) -> Markup:
+        """The line from its values to `end`; None: to the last of them."""
+        if self._drawn is None or self._moved(end):
+            self._end = end
+            there = end is None or list(self.values[-1:]) == [end]
+            self._drawn = drawn(self.values if there else (*self.values, end), self.cls)
+        return self._drawn
+
+    def _moved(self, end: float | None) -> bool:
+        if end is None or self._end is None:
+            return end is not self._end
+        known = [value for value in (*self.values, self._end, 0.0) if value is not None]
+        return abs(end - self._end) * HEIGHT > max(known) - min(known)
+
+
+@dataclass(slots=True)
 class FleetPage:
     """Makes pictures of all experiments; what did not change since the last one is not made again."""
 
-    _sparks: dict[tuple[str, str], tuple[float, Markup]] = field(default_factory=dict)
-    """By experiment and treatment: when it was drawn (seconds), and the line."""
+    _sparks: dict[tuple[str, str], _Line] = field(default_factory=dict)
+    """By experiment and treatment."""
     _cells: dict[tuple[str, str], tuple[Row, Cells]] = field(default_factory=dict)
 
     def picture(self, view: View, names: tuple[str, ...], problem: str | None, now: int) -> Picture:
@@ -85,12 +115,14 @@ class FleetPage:
         )
         whole = self._draw(view, found)
         parts = {
+            "as-of-day": words.day(view.as_of),
             "as-of": words.clock(view.as_of),
             "problem": rendered("problem.html", problem=problem),
             "summary": rendered(
                 "summary.html",
                 levels=Counter(row.level for row in found),
                 found=bool(found),
+                old=any(row.old for row in found),
                 read=view.as_of is not None,
             ),
         }
@@ -107,16 +139,17 @@ class FleetPage:
             one = view.experiments[row.experiment]
             line = spark(one, row.treatment) if row.treatment in one.snapshot.variants else []
             key = row.experiment, row.treatment
-            self._sparks[key] = started, drawn(line, f"v{1 + row.place % 5}")
+            self._sparks[key] = _Line(started, line, f"v{1 + row.place % COLOURS}")
         return True
 
     def _drawn_at(self, row: Row) -> float:
-        return self._sparks.get((row.experiment, row.treatment), (-REDRAWN_S, ""))[0]
+        known = self._sparks.get((row.experiment, row.treatment))
+        return -REDRAWN_S if known is None else known.asked
 
     def _celled(self, row: Row) -> Cells:
         key = row.experiment, row.treatment
         if key in self._sparks:
-            row = replace(row, spark=self._sparks[key][1])
+            row = replace(row, spark=self._sparks[key].to(row.difference))
         kept = self._cells.get(key)
         if kept is None or kept[0] != row:
             kept = row, tuple(macro("row.html", name)(row) for name in _CELLS)
@@ -148,6 +181,7 @@ def _rows(view: ExperimentView, now: int) -> Iterator[Row]:
             metric=metric,
             difference=None if difference is None else difference.estimate,
             reasons=tuple(_reasons(standing, old)),
+            old=old is not None,
         )
 
 

@@ -13,20 +13,17 @@ from abmonitor.web import drawing, words
 
 _FILTERS = (
     words.amount,
-    words.clock,
     words.difference_of,
-    words.fixed,
     words.level_of,
     words.machine_time,
     words.metric_name,
-    words.milliseconds,
     words.moment,
-    words.of_metric,
     words.percent,
     words.points,
     words.signed,
     words.span,
     words.state_name,
+    words.titled,
 )
 
 
@@ -50,7 +47,6 @@ def environment() -> Environment:
         "diverging_bar": drawing.diverging_bar,
         "range_line": drawing.range_line,
         "share_bar": drawing.share_bar,
-        "spark": drawing.spark,
     }
     return found
 

@@ -120,6 +120,9 @@ def _told_of(request: web.Request, served: Served, name: str) -> dict[str, Any]:
         "order": worst_first(one),
         "metric": metric,
         "meaning": MEANINGS[metric],
+        "margin": any(
+            one["margin"] is not None for one in found["labelled"]["differences"].values()
+        ),
         "level": percent(found["interval"]["level"]).replace(".0", ""),
         "variants": list(found["labelled"]["variants"]),
         "columns": columns,
@@ -189,7 +192,9 @@ def _around(
         "version": assets_version(),
         "bare": bare,
         "mark": shown.board.mark if shown else "",
-        "parts": shown.picture.parts if shown else {"as-of": UNKNOWN, "problem": ""},
+        "parts": shown.picture.parts
+        if shown
+        else {"as-of-day": "", "as-of": UNKNOWN, "problem": ""},
         "lists": shown.picture.lists if shown else {},
     }
 

@@ -110,6 +110,7 @@ def distribution_rows(found: dict[str, Any]) -> Rows:
 def decision_rows(decisions: Sequence[dict[str, Any]]) -> Rows:
     """The audit trail, newest first."""
     cell = Markup("<td>{}</td>")
+    named = Markup('<td data-label="{}">{}</td>')
     link = Markup('<td><a href="../api/v1/decisions/{}"><code>{}</code></a></td>')
     action = Markup('<td class="action {}">{}{}</td>')
     return {
@@ -118,8 +119,8 @@ def decision_rows(decisions: Sequence[dict[str, Any]]) -> Rows:
             action.format(
                 one["action"], words.state_name(one["action"]), " (dry run)" * one["dry_run"]
             ),
-            cell.format(one["treatment"]),
-            cell.format(one["actor"]),
+            named.format("treatment", one["treatment"]),
+            named.format("by", one["actor"]),
             cell.format("; ".join(one["reasons"]) or words.UNKNOWN),
             link.format(one["id"], one["id"]),
         )

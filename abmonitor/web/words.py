@@ -141,6 +141,15 @@ def moment(at: int | None) -> str:
     return UNKNOWN if at is None else _utc(at).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def day(at: int | None) -> str:
+    """The day in UTC; nothing where it is not known.
+
+    >>> day(1_767_281_400_000), day(None)
+    ('2026-01-01', '')
+    """
+    return "" if at is None else _utc(at).strftime("%Y-%m-%d")
+
+
 def clock(at: int | None) -> str:
     """The time of the day in UTC.
 
@@ -162,6 +171,15 @@ def span(ms: int | None) -> str:
     '7s'
     """
     return UNKNOWN if ms is None else str(Duration(ms - ms % 1000))
+
+
+def titled(text: str) -> str:
+    """The text as it begins a heading.
+
+    >>> titled("profit per prediction"), titled("RAP")
+    ('Profit per prediction', 'RAP')
+    """
+    return text[:1].upper() + text[1:]
 
 
 def state_name(state: str) -> str:

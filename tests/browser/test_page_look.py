@@ -85,6 +85,8 @@ async def test_what_is_not_live_says_so_anywhere(
         await serving.__aexit__(None, None, None)
         await expect(page.locator("#live")).to_have_attribute("data-state", "away")
         await expect(page.locator("#told")).to_contain_text("The monitor does not answer")
+        grey = await page.evaluate("getComputedStyle(document.querySelector('main')).filter")
+        assert grey == "grayscale(1)", "nothing old is shown in the colours of now"
         await visit.shoot("not-live", whole=False)
         if look in LAYOUTS_AND_COLOURS:
             assert await visit.accessibility(".top") == []

@@ -10,10 +10,21 @@ const abmonitorCharts = (() => {
 
   // --- words: the same digits as the server's (abmonitor/web/words.py) ----------------------------
 
-  const fixed = (digits) => (value) => (value == null ? UNKNOWN : value.toFixed(digits));
-  const percent = (value) => (value == null ? UNKNOWN : `${(value * 100).toFixed(1)}%`);
-  const signed = (write) => (value) => (value == null ? UNKNOWN : (value > 0 ? "+" : "") + write(value));
-  const ms = (value) => (value == null ? UNKNOWN : `${value.toFixed(1)} ms`);
+  // What lies just between two numbers becomes the even one, and what is rounded to nothing has no sign.
+  function written(value, digits) {
+    const size = Math.abs(value);
+    const between = /^50*$/.test(size.toFixed(100).split(".")[1]?.slice(digits));
+    let text = size.toFixed(digits);
+    if (between && /[13579]$/.test(text)) text = (text - 10 ** -digits).toFixed(digits);
+    const [whole, part] = text.split(".");
+    const sign = value < 0 && /[1-9]/.test(text) ? "-" : "";
+    return sign + whole.replace(/\B(?=(\d{3})+$)/g, ",") + (part ? `.${part}` : "");
+  }
+
+  const fixed = (digits) => (value) => (value == null ? UNKNOWN : written(value, digits));
+  const percent = (value) => (value == null ? UNKNOWN : `${written(value * 100, 1)}%`);
+  const signed = (write) => (value) => (value > 0 && /[1-9]/.test(write(value)) ? "+" : "") + write(value);
+  const ms = (value) => (value == null ? UNKNOWN : `${written(value, 1)} ms`);
   const points = (value) => (value == null ? UNKNOWN : `${signed(fixed(2))(value)} %`);
   const isShare = (metric) => metric !== "profit_per_prediction";
   const ofMetric = (metric) => (isShare(metric) ? percent : fixed(3));
@@ -68,7 +79,8 @@ const abmonitorCharts = (() => {
   }
 
   // From which values to which: the first bounds are wide, and would press everything else flat.
-  function extent(lines, at, floor) {
+  // Where all is nothing, the scale is `flat` high.
+  function extent(lines, at, floor, flat = 1) {
     const found = floor == null ? [] : [floor];
     const take = (values, from) => {
       if (values) found.push(...values.slice(Math.floor(from * at.length)).filter((value) => value != null));
@@ -82,7 +94,8 @@ const abmonitorCharts = (() => {
     if (!found.length) return [0, 1];
     const low = Math.min(...found);
     const high = Math.max(...found);
-    const gap = (high - low || Math.abs(high) || 1) * 0.06;
+    if (low === high && low === floor) return [low, low + flat];
+    const gap = (high - low || Math.abs(high) || flat) * 0.06;
     return [floor === low ? low : low - gap, high + gap];
   }
 
@@ -120,11 +133,19 @@ const abmonitorCharts = (() => {
   const GRAVE = /roll|harm|fail|brake/;
   const UNMARKED = new Set(["accepted"]); // it comes with every rollback
 
+  const marked = (spec) => (spec.decisions || []).filter((one) => !UNMARKED.has(one.action));
+
+  // How far time goes: to the newest decision, since labels are final only later; but no chart is mostly empty.
+  function reach(first, last, spec) {
+    const most = last + (last - first) / 3;
+    const newest = Math.max(last, ...marked(spec).map((one) => one.at).filter((at) => at <= most));
+    return newest > last ? newest + (newest - first) / 50 : last;
+  }
+
   function marks(element, state) {
     return {
       draw: [
         (u) => {
-          const decisions = (state.spec.decisions || []).filter((one) => !UNMARKED.has(one.action));
           const { ctx, bbox } = u;
           const ratio = devicePixelRatio || 1;
           const shades = { bad: colour(element, "c-bad"), quiet: colour(element, "c-quiet") };
@@ -135,10 +156,10 @@ const abmonitorCharts = (() => {
           ctx.textAlign = "left";
           ctx.lineWidth = ratio;
           ctx.setLineDash([2 * ratio, 3 * ratio]);
-          for (const one of decisions) {
+          for (const one of marked(state.spec)) {
             const x = Math.round(u.valToPos(one.at, "x", true));
             if (x < bbox.left || x > bbox.left + bbox.width) continue;
-            const told = one.action.replaceAll("_", " ");
+            const told = one.action.replaceAll("_", " ") + (state.spec.whose ? ` ${one.treatment}` : "");
             const wide = ctx.measureText(told).width;
             ctx.strokeStyle = ctx.fillStyle = GRAVE.test(one.action) ? shades.bad : shades.quiet;
             ctx.beginPath();
@@ -204,8 +225,8 @@ const abmonitorCharts = (() => {
       legend: { show: false },
       cursor: { drag: { x: false, y: false }, y: false, points: { size: (u, place) => (laid.pointed[place] ? 7 : 0) }, ...(time ? { sync: { key: "time", setSeries: false } } : {}) },
       scales: {
-        x: time ? { time: true } : { time: false, distr: 3, range: () => [state.spec.at[0], state.spec.at[state.spec.at.length - 1]] },
-        y: { range: () => extent(state.spec.lines, state.spec.at, state.spec.floor) },
+        x: time ? { time: true, range: (u, first, last) => [first, reach(first, last, state.spec)] } : { time: false, distr: 3, range: () => [state.spec.at[0], state.spec.at[state.spec.at.length - 1]] },
+        y: { range: () => extent(state.spec.lines, state.spec.at, state.spec.floor, state.spec.flat) },
       },
       axes: [
         time
@@ -250,7 +271,7 @@ const abmonitorCharts = (() => {
     // The headline metric of each variant, with the band of its confidence sequence.
     labelled(series) {
       const { at, variants, metric } = series.labelled;
-        return {
+      return {
         at,
         lines: variantsOf(series, variants).map((name) => banded(name, classOf(series, name), variants[name])),
         write: ofMetric(metric),
@@ -268,7 +289,7 @@ const abmonitorCharts = (() => {
       const margins = new Set(Object.values(differences).map((one) => one.margin).filter((margin) => margin != null));
       for (const margin of margins) lines.push(constant("not tolerated beyond", "c-bad", margin, at, { dash: [6, 4] }));
       lines.push(constant("no difference", "c-quiet", 0, at, { dash: [2, 3], unnamed: true }));
-        return {
+      return {
         at,
         lines,
         write: signed(ofMetric(metric)),
@@ -284,19 +305,21 @@ const abmonitorCharts = (() => {
       const found = series.labelled.net_business_value[treatment];
       if (!found) return null;
       const { at } = series.labelled;
+      const own = classOf(series, treatment);
+      const other = (cls) => (cls === own ? "v1" : cls); // no part looks like the sum
       return {
         at,
         lines: [
-          banded("net business value", classOf(series, treatment), found),
-          line("accuracy", "v2", found.accuracy, { dash: [8, 4], width: 1.5 }),
-          line("latency", "v4", found.latency, { dash: [4, 4], width: 1.5 }),
-          line("errors", "v3", found.errors, { dash: [2, 3], width: 1.5 }),
+          banded("net business value", own, found),
+          line("accuracy", other("v2"), found.accuracy, { dash: [8, 4], width: 1.5 }),
+          line("latency", other("v4"), found.latency, { dash: [4, 4], width: 1.5 }),
+          line("errors", other("v3"), found.errors, { dash: [2, 3], width: 1.5 }),
           constant("nothing", "c-quiet", 0, at, { dash: [2, 3], unnamed: true }),
         ],
         write: points,
         tick: ticked(" %"),
         where: atTime,
-        decisions: series.decisions,
+        decisions: series.decisions.filter((one) => one.treatment === treatment),
         label: `Net business value of ${treatment} and its parts over time`,
       };
     },
@@ -343,7 +366,7 @@ const abmonitorCharts = (() => {
     errors(series) {
       const { at, variants } = series.arrival;
       const lines = variantsOf(series, variants).map((name) => line(name, classOf(series, name), variants[name].error_rate));
-      return { at, lines, write: percent, tick: ticked("%", 100), where: atTime, floor: 0, decisions: series.decisions, label: "Error rate over time" };
+      return { at, lines, write: percent, tick: ticked("%", 100), where: atTime, floor: 0, flat: 0.01, decisions: series.decisions, label: "Error rate over time" };
     },
   };
 
@@ -375,6 +398,7 @@ const abmonitorCharts = (() => {
 
     function render(anew = false) {
       const spec = CHARTS[name](state.series, element.dataset.treatment);
+      if (spec) spec.whose = name !== "value" && Object.keys(state.series.labelled.differences).length > 1;
       state.spec = spec;
       if (!spec || !spec.at.length || !known(spec.lines)) return void nothing();
       element.setAttribute("role", "img");

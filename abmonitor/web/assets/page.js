@@ -72,7 +72,7 @@ function liveness(state, text, refused = false) {
     if (state === "away") tell(`The monitor does not answer; what you see is as of ${byId("as-of").textContent} UTC.`);
     else if (live.dataset.state === "away") tell("The monitor answers again.");
   }
-  live.dataset.state = state;
+  live.dataset.state = document.body.dataset.live = state;
   byId("liveness").textContent = text;
 }
 
@@ -86,7 +86,8 @@ function heard(message) {
   const kind = /^event: (.*)$/m.exec(message)?.[1];
   wait = FIRST_WAIT_MS;
   if (kind === "news") {
-    const news = JSON.parse(/^data: (.*)$/m.exec(message)[1]);
+    // Not by a pattern: lines of JavaScript end at U+2028, too, which JSON may hold.
+    const news = JSON.parse(message.slice(message.indexOf("\ndata: ") + 7));
     mark = news.mark;
     waiting = abmonitorChanges.merged(waiting, news);
     apply();
@@ -142,6 +143,11 @@ async function follow() {
   if (next === "stop") return;
   later = setTimeout(follow, wait * (0.5 + Math.random()));
   wait = Math.min(LONGEST_WAIT_MS, wait * 2);
+}
+
+// What nobody follows is not live, whatever it was when it was last seen.
+function unfollowed() {
+  if (["live", "held"].includes(byId("live").dataset.state)) liveness("", "asking the monitor; as of");
 }
 
 function stopFollowing() {
@@ -246,7 +252,8 @@ function wire() {
   wireActing();
   document.addEventListener("input", (event) => event.target.closest(".filters") && remember());
   document.addEventListener("selectionchange", () => waiting && apply());
-  document.addEventListener("visibilitychange", () => (document.hidden ? stopFollowing() : follow()));
+  document.addEventListener("visibilitychange", () => (document.hidden ? (stopFollowing(), unfollowed()) : follow()));
+  addEventListener("pagehide", () => (stopFollowing(), unfollowed()));
   addEventListener("pageshow", follow);
   addEventListener("online", follow);
   let before = null;
