@@ -218,6 +218,15 @@ def pause(running: Running) -> None:
     running.run(shop.pass_time(1))
 
 
+HEEDING = """
+import signal
+from abmonitor.cli.main import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+"""The command as it is started from a terminal: what begins in the background ignores Ctrl-C."""
+
+
 class Watched(AbstractContextManager["Watched"]):
     """`abmonitor status --watch` in a process of its own, on a terminal or on a pipe."""
 
@@ -230,7 +239,7 @@ class Watched(AbstractContextManager["Watched"]):
         hidden = ("ABMONITOR_URL", "ABMONITOR_TOKEN", "COLUMNS", "LINES", "FORCE_COLOR")
         environ = {name: told for name, told in os.environ.items() if name not in hidden}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "abmonitor", "status", "--watch", "--every", "1s", *arguments],
+            [sys.executable, "-c", HEEDING, "status", "--watch", "--every", "1s", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=inner,
             stderr=inner if terminal else subprocess.PIPE,
@@ -260,8 +269,9 @@ class Watched(AbstractContextManager["Watched"]):
     def end(self) -> tuple[int, str]:
         """Press Ctrl-C; gives the exit status, and what it said to people."""
         self.process.send_signal(signal.SIGINT)
-        rest = b""
+        deadline, rest = time.monotonic() + PATIENCE_S, b""
         while select.select([self._out], [], [], PATIENCE_S)[0]:
+            assert time.monotonic() < deadline, f"it goes on: {rest[-2000:].decode()}"
             try:
                 read = os.read(self._out, 65536)
             except OSError:  # so ends a terminal
