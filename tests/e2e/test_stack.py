@@ -111,6 +111,12 @@ def told(stack: Stack) -> Story:
     watcher.until(lambda: TOLD in watcher.messages(), "chat is told of the rollback")
     story.told = watcher.messages()
     try_again(watcher, story)
+    # When a group is first evaluated depends on where its file lies: within its interval.
+    watcher.until(
+        lambda: all(rule["health"] != "unknown" for rule in rules(watcher)),
+        "every rule was evaluated",
+    )
+    story.rules = rules(watcher)
     story.ever = watcher.ever
     logs = [process.log.read_text() for process in stack.processes.values()]
     story.writes = [line for log in logs for line in log.splitlines() if WRITES in line]
@@ -123,8 +129,12 @@ def good_times(watcher: Watcher, story: Story, until: float) -> None:
         story.in_good_times |= watcher.note_alerts()
         time.sleep(PAUSE_S)
     story.targets = asked(f"{watcher.prometheus}/api/v1/targets")["data"]["activeTargets"]
+
+
+def rules(watcher: Watcher) -> list[dict[str, Any]]:
+    """All rules of Prometheus, and how their latest evaluation went."""
     groups = asked(f"{watcher.prometheus}/api/v1/rules")["data"]["groups"]
-    story.rules = [rule for group in groups for rule in group["rules"]]
+    return [rule for group in groups for rule in group["rules"]]
 
 
 def lose_the_leader(watcher: Watcher, story: Story) -> None:
